@@ -1,0 +1,151 @@
+package livekit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/livekit/protocol/auth"
+	"github.com/livekit/protocol/livekit"
+	"github.com/twitchtv/twirp"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// callTimeout bounds one call of the room service.
+const callTimeout = 5 * time.Second
+
+// adminLifetime is how long the token of one administrative call is good.
+const adminLifetime = time.Minute
+
+// Rooms is LiveKit's room service, reached over Twirp.
+type Rooms struct {
+	service livekit.RoomService
+	key     string
+	secret  string
+}
+
+// RoomsOptions say where a LiveKit is and how to speak to it.
+type RoomsOptions struct {
+	// URL is its address; ws and wss stand for http and https.
+	URL    *url.URL
+	Key    string
+	Secret string
+	// Client is the HTTP client; nil makes one with keep-alive.
+	Client *http.Client
+}
+
+// NewRooms returns the room service at o.URL. It connects to nothing yet.
+func NewRooms(o RoomsOptions) (*Rooms, error) {
+	base := *o.URL
+	switch base.Scheme {
+	case "ws":
+		base.Scheme = "http"
+	case "wss":
+		base.Scheme = "https"
+	case "http", "https":
+	default:
+		return nil, fmt.Errorf("livekit address %q: scheme must be ws, wss, http or https", base.Redacted())
+	}
+	client := o.Client
+	if client == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.Proxy = nil
+		transport.MaxIdleConnsPerHost = 32
+		client = &http.Client{Transport: transport, Timeout: callTimeout}
+	}
+	return &Rooms{
+		service: livekit.NewRoomServiceProtobufClient(base.String(), client),
+		key:     o.Key,
+		secret:  o.Secret,
+	}, nil
+}
+
+// EnsureRoom makes the SFU room, or leaves the one that exists as it is.
+func (r *Rooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomCreate: true})
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	_, err = r.service.CreateRoom(ctx, &livekit.CreateRoomRequest{
+		Name:             string(room),
+		EmptyTimeout:     uint32(o.EmptyTimeout / time.Second),
+		DepartureTimeout: uint32(o.DepartureTimeout / time.Second),
+		MaxParticipants:  uint32(o.MaxParticipants),
+	})
+	if err != nil {
+		return fmt.Errorf("create SFU room: %w", plain(err))
+	}
+	return nil
+}
+
+// Participants lists who is connected to the SFU room, helpers included.
+// A room that does not exist has nobody in it.
+func (r *Rooms) Participants(ctx context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error) {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomAdmin: true, Room: string(room)})
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	answer, err := r.service.ListParticipants(ctx, &livekit.ListParticipantsRequest{Room: string(room)})
+	var failure twirp.Error
+	switch {
+	case errors.As(err, &failure) && failure.Code() == twirp.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("list participants: %w", plain(err))
+	}
+	participants := make([]matrixrtc.Participant, 0, len(answer.Participants))
+	for _, p := range answer.Participants {
+		participants = append(participants, matrixrtc.Participant{
+			Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
+		})
+	}
+	return participants, nil
+}
+
+// Ping asks the SFU a question that needs our key and costs it nothing.
+func (r *Rooms) Ping(ctx context.Context) error {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomList: true})
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	// A name that no hash can be: the answer is always an empty list.
+	if _, err := r.service.ListRooms(ctx, &livekit.ListRoomsRequest{Names: []string{"ping"}}); err != nil {
+		return fmt.Errorf("ask the SFU: %w", plain(err))
+	}
+	return nil
+}
+
+// admin returns ctx with a short-lived token of the one grant that the call
+// needs, and a deadline.
+func (r *Rooms) admin(ctx context.Context, grant *auth.VideoGrant) (context.Context, context.CancelFunc, error) {
+	token, err := auth.NewAccessToken(r.key, r.secret).SetVideoGrant(grant).SetValidFor(adminLifetime).ToJWT()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make administrative token: %w", err)
+	}
+	ctx, err = twirp.WithHTTPRequestHeaders(ctx, http.Header{"Authorization": {"Bearer " + token}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("attach administrative token: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	return ctx, cancel, nil
+}
+
+// plain reduces a Twirp error to its code and message: LiveKit puts tokens
+// into the metadata of some.
+func plain(err error) error {
+	var failure twirp.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	if failure.Code() == twirp.Unauthenticated || failure.Code() == twirp.PermissionDenied {
+		return fmt.Errorf("%s (is the API key right?)", failure.Code())
+	}
+	return fmt.Errorf("%s: %s", failure.Code(), failure.Msg())
+}
