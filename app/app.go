@@ -1,0 +1,218 @@
+// Package app is the whole program, without its flags and signals: it builds
+// every part, joins them, and starts, reloads and stops them. It is the only
+// package that knows all others, and nothing imports it but main and tests.
+//
+// The order of a start is the order of the lines in [App.Start]; everything is
+// stopped in the reverse order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+
+	"passerelle/config"
+	"passerelle/federation"
+	"passerelle/focus"
+	"passerelle/focus/door"
+	"passerelle/focus/livekit"
+	"passerelle/migrations"
+)
+
+// webhookPath is where the SFU reports, on the private listener.
+const webhookPath = "/sfu_webhook"
+
+// Options are what an App needs.
+type Options struct {
+	Config *config.Config
+	// Load reads the configuration again, for a reload.
+	Load func() (*config.Config, error)
+	Log  zerolog.Logger
+	// Version stands on the metric passerelle_build_info.
+	Version string
+}
+
+// App is the program.
+type App struct {
+	options  Options
+	log      zerolog.Logger
+	life     *lifecycle
+	registry *prometheus.Registry
+	reloads  reloadMetrics
+	config   atomic.Pointer[config.Config]
+
+	publicListener  net.Listener
+	privateListener net.Listener
+
+	database *dbutil.Database
+	policy   *federation.Policy
+	openID   *federation.OpenID
+	sfu      sfuServer
+	rooms    *livekit.Rooms
+	tokens   *livekit.Tokens
+	focus    *focus.Service
+	door     *door.Door
+	webhook  *livekit.Webhook
+}
+
+// New builds the program and binds its listeners. It serves nothing yet. When
+// it fails, what was built is taken down again.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{options: o, log: o.Log, life: newLifecycle(o.Log), registry: prometheus.NewRegistry()}
+	a.config.Store(o.Config)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.life.stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	a.registerProcess()
+	for _, build := range []func(context.Context, *config.Config) error{
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildFocus,
+	} {
+		if err := build(ctx, o.Config); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *App) registerProcess() {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "passerelle_build_info",
+		Help:        "Always 1; its label says which version runs.",
+		ConstLabels: prometheus.Labels{"version": a.options.Version},
+	})
+	build.Set(1)
+	a.registry.MustRegister(build, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.reloads = newReloadMetrics(a.registry)
+}
+
+// listen binds both listeners before anything else, so that a port that is
+// taken is known before a child is started or a database touched.
+func (a *App) listen(ctx context.Context, c *config.Config) error {
+	var lc net.ListenConfig
+	for _, l := range []struct {
+		key, address string
+		into         *net.Listener
+	}{
+		{"server.listen", c.Server.Listen, &a.publicListener},
+		{"server.private_listen", c.Server.PrivateListen, &a.privateListener},
+	} {
+		listener, err := lc.Listen(ctx, "tcp", l.address)
+		if err != nil {
+			return fmt.Errorf("%s: %w (is another Passerelle running?)", l.key, err)
+		}
+		*l.into = listener
+		a.life.onStop(l.key, func(context.Context) error {
+			// Its HTTP server has closed it already, if that ever started.
+			if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
+	a.database, err = migrations.Open(ctx, migrations.Options{
+		Type:         c.Database.Type,
+		Path:         c.Database.Path,
+		URI:          c.Database.URI.Reveal(),
+		MaxOpenConns: c.Database.MaxOpenConns,
+		Log:          a.log.With().Str("component", "database").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	a.life.onStop("database", func(context.Context) error { return a.database.Close() })
+	return nil
+}
+
+func (a *App) buildFederation(_ context.Context, c *config.Config) (err error) {
+	if a.policy, err = federation.NewPolicy(c.Federation.Rules); err != nil {
+		return err
+	}
+	a.openID, err = federation.NewOpenID(federation.OpenIDOptions{
+		Config:     c.Federation,
+		Policy:     a.policy,
+		Log:        a.log.With().Str("component", "federation").Logger(),
+		Registerer: a.registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.life.onStop("federation", func(context.Context) error { a.openID.Close(); return nil })
+	return nil
+}
+
+func (a *App) buildSFU(_ context.Context, c *config.Config) (err error) {
+	if a.sfu, err = a.newSFU(c); err != nil {
+		return err
+	}
+	key, secret := a.sfu.Key()
+	a.tokens = livekit.NewTokens(key, secret.Reveal())
+	a.rooms, err = livekit.NewRooms(livekit.RoomsOptions{URL: a.sfu.APIURL(), Key: key, Secret: secret.Reveal()})
+	return err
+}
+
+func (a *App) buildFocus(_ context.Context, c *config.Config) error {
+	publicURL, err := url.Parse(c.Server.PublicURL)
+	if err != nil {
+		return fmt.Errorf("server.public_url: %w", err)
+	}
+	log := a.log.With().Str("component", "focus").Logger()
+	a.focus, err = focus.New(focus.Options{
+		Config:     c.Focus,
+		Store:      focus.NewStore(a.database),
+		Verifier:   a.openID,
+		Policy:     a.policy,
+		SFU:        a.rooms,
+		Tokens:     a.tokens,
+		PublicURL:  publicURL,
+		Log:        log,
+		Registerer: a.registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.door = door.New(door.Options{
+		Admit:      a.admit,
+		Log:        a.log.With().Str("component", "door").Logger(),
+		Registerer: a.registry,
+	})
+	key, secret := a.sfu.Key()
+	a.webhook = livekit.NewWebhook(livekit.WebhookOptions{
+		Key: key, Secret: secret.Reveal(), Receiver: a.focus, Log: log, Registerer: a.registry,
+	})
+	return nil
+}
+
+// admit joins the door to what it asks: the token's signature, the grant, and
+// an SFU that is ready.
+func (a *App) admit(ctx context.Context, token string) (*url.URL, error) {
+	admission, err := a.tokens.Verify(token)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+	}
+	if err := a.sfu.WaitReady(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the SFU: %w", err)
+	}
+	err = a.focus.Admit(ctx, admission.Room, admission.Identity, admission.NotBefore)
+	switch {
+	case errors.Is(err, focus.ErrNotAdmitted):
+		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+	case err != nil:
+		return nil, err
+	}
+	return a.sfu.APIURL(), nil
+}

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Start starts everything, in this order, and returns. Stop ends it in the
+// reverse order: the SFU first, while the door still carries its goodbye to
+// the clients and the private listener still takes its last webhooks.
+func (a *App) Start(context.Context) error {
+	publicURL, err := url.Parse(a.options.Config.Server.PublicURL)
+	if err != nil {
+		return fmt.Errorf("server.public_url: %w", err)
+	}
+	a.life.run("focus", a.focus.Run)
+	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
+	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, a.focus, a.door, a.log))
+	a.life.run("sfu", a.sfu.Run)
+	a.log.Info().
+		Str("public", a.publicListener.Addr().String()).
+		Str("private", a.privateListener.Addr().String()).
+		Str("public_url", a.options.Config.Server.PublicURL).
+		Str("version", a.options.Version).
+		Msg("Passerelle is listening")
+	return nil
+}
+
+// PublicAddr is the address of the public listener.
+func (a *App) PublicAddr() net.Addr { return a.publicListener.Addr() }
+
+// PrivateAddr is the address of the private listener.
+func (a *App) PrivateAddr() net.Addr { return a.privateListener.Addr() }
+
+// Failed delivers the error of a part that ended by itself. The program cannot
+// go on then; call Stop.
+func (a *App) Failed() <-chan error { return a.life.failed }
+
+// Stop ends everything within the configured time. It may be called at any
+// time after New, and again.
+func (a *App) Stop() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), a.options.Config.Server.StopTimeout,
+		errors.New("server.stop_timeout is over"))
+	defer cancel()
+	return a.life.stop(ctx)
+}
+
+// serve runs an HTTP server with the limits that every listener has.
+func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
+	requests, cancelRequests := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second,
+		// LiveKit's own WebSockets are hijacked and have no deadline of ours.
+		WriteTimeout:   40 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 128 << 10, // a client's first offer travels in the query
+		BaseContext:    func(net.Listener) context.Context { return requests },
+		ErrorLog:       stdlog.New(errorLog{a.log}, "", 0),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	a.life.run(name, func(ctx context.Context) error {
+		select {
+		case err := <-failed:
+			cancelRequests()
+			return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+		case <-ctx.Done():
+		}
+		// Hijacked connections, the door's, end with their requests' context;
+		// the others get a moment to finish.
+		time.AfterFunc(time.Second, cancelRequests)
+		defer cancelRequests()
+		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := server.Shutdown(closing); err != nil {
+			return errors.Join(err, server.Close())
+		}
+		<-failed
+		return nil
+	})
+}
+
+// checks are what readiness depends on.
+func (a *App) checks() []check {
+	return []check{
+		{"database", a.database.RawDB.PingContext},
+		{"sfu", func(ctx context.Context) error {
+			if err := a.sfu.WaitReady(ctx); err != nil {
+				return err
+			}
+			return a.rooms.Ping(ctx)
+		}},
+	}
+}
+
+// errorLog takes what net/http has to say: broken clients, mostly.
+type errorLog struct{ log zerolog.Logger }
+
+func (e errorLog) Write(line []byte) (int, error) {
+	e.log.Debug().Bytes("line", line).Msg("HTTP server")
+	return len(line), nil
+}

@@ -1,0 +1,89 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+
+	"passerelle/config"
+	"passerelle/focus/sfu"
+)
+
+// sfuServer is the SFU, whether we run it or somebody else does.
+type sfuServer interface {
+	// WaitReady returns nil once the SFU can take participants.
+	WaitReady(ctx context.Context) error
+	// APIURL is where its room service and signalling are, http or https.
+	APIURL() *url.URL
+	// Key is the API key that we share with it.
+	Key() (id string, secret config.Secret)
+	// Run keeps it running until ctx is done, then stops it.
+	Run(ctx context.Context) error
+}
+
+// newSFU returns the child process or the external SFU of the configuration.
+func (a *App) newSFU(c *config.Config) (sfuServer, error) {
+	if c.LiveKit.Mode == "external" {
+		return newExternalSFU(c.LiveKit)
+	}
+	_, port, err := net.SplitHostPort(a.privateListener.Addr().String())
+	if err != nil {
+		return nil, fmt.Errorf("address of the private listener: %w", err)
+	}
+	host, _, err := net.SplitHostPort(c.Server.PrivateListen)
+	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return sfu.New(sfu.Options{
+		Config:      c.LiveKit.Embedded,
+		DataDir:     c.Server.DataDir,
+		WebhookURL:  "http://" + net.JoinHostPort(host, port) + webhookPath,
+		StopTimeout: c.Server.StopTimeout / 2,
+		Log:         a.log.With().Str("component", "sfu").Logger(),
+		Registerer:  a.registry,
+		OnReady:     a.sfuReady,
+	})
+}
+
+// sfuReady is told each time a child can take participants. A fresh one knows
+// neither rooms nor participants: the door has each room made again when its
+// first participant comes back.
+func (a *App) sfuReady(ctx context.Context, fresh bool) error {
+	if !fresh {
+		return nil
+	}
+	return a.focus.SFURestarted(ctx)
+}
+
+// externalSFU is a LiveKit that somebody else runs.
+type externalSFU struct {
+	url    *url.URL
+	key    string
+	secret config.Secret
+}
+
+func newExternalSFU(c config.LiveKit) (*externalSFU, error) {
+	address, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("livekit.url: %w", err)
+	}
+	switch address.Scheme {
+	case "ws":
+		address.Scheme = "http"
+	case "wss":
+		address.Scheme = "https"
+	}
+	return &externalSFU{url: address, key: c.Key, secret: c.Secret}, nil
+}
+
+func (e *externalSFU) WaitReady(context.Context) error { return nil }
+
+func (e *externalSFU) APIURL() *url.URL { return e.url }
+
+func (e *externalSFU) Key() (string, config.Secret) { return e.key, e.secret }
+
+func (e *externalSFU) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,97 @@
+package focus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"maunium.net/go/mautrix"
+)
+
+// maxBody bounds a token request. Those of shipped clients are below 2 KiB.
+const maxBody = 64 << 10
+
+// Routes are the paths, below the public address, that a Service answers.
+var Routes = []string{"/sfu/get", "/get_token", "/delegate_delayed_leave"}
+
+// tokenAnswer is the body of a granted request (MSC4195; shipped clients).
+type tokenAnswer struct {
+	URL string `json:"url"`
+	JWT string `json:"jwt"`
+}
+
+// Serve answers a request for one of [Routes]. The caller has set the CORS
+// headers and answered preflights. Errors are Matrix errors.
+//
+//	200 {url, jwt}     the token
+//	400 M_NOT_JSON     not JSON, or a field of the wrong type
+//	400 M_BAD_JSON     a field is missing, empty or impossible
+//	401 M_UNAUTHORIZED the OpenID token is not that of the claimed user
+//	403 M_FORBIDDEN    the policy does not let this server's users join
+//	404 M_UNRECOGNIZED delegation is not offered (clients probe for it)
+//	405                not POST; no body
+//	413 M_TOO_LARGE    more than 64 KiB
+//	500 M_UNKNOWN      the SFU or the database is not available
+func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
+	if path == "/delegate_delayed_leave" {
+		writeError(w, mautrix.MUnrecognized.WithMessage("delayed leaves are not delegated here"))
+		return
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST, OPTIONS")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	started := time.Now()
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	read, way := decodeStandalone, routeStandalone
+	if path == "/sfu/get" {
+		read, way = decodeLegacy, routeLegacy
+	}
+	request, err := read(r.Body)
+	var token string
+	if err == nil {
+		token, err = s.authorise(r.Context(), request)
+	}
+	s.metrics.answered(way, err, time.Since(started))
+	if err != nil {
+		writeError(w, s.publicError(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, tokenAnswer{URL: s.sfuURL, JWT: token})
+}
+
+// publicError is the one place where an error becomes what a stranger may
+// know. What it does not know is our fault and logged.
+func (s *Service) publicError(err error) mautrix.RespError {
+	if known, ok := errors.AsType[mautrix.RespError](err); ok {
+		return known
+	}
+	if errors.Is(err, context.Canceled) {
+		s.log.Debug().Msg("The client did not wait for its token")
+	} else {
+		s.log.Err(err).Msg("Token request failed")
+	}
+	return mautrix.MUnknown.WithMessage("the service is not available; try again")
+}
+
+func writeError(w http.ResponseWriter, e mautrix.RespError) {
+	writeJSON(w, e.StatusCode, struct {
+		Code  string `json:"errcode"`
+		Error string `json:"error"`
+	}{e.ErrCode, e.Err})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		// Only structs of strings come here.
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(encoded)
+}

@@ -1,0 +1,73 @@
+package focus
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// errUnauthorized says the same whatever was wrong with the proof of identity:
+// which part it was is nothing a stranger should learn.
+var errUnauthorized = mautrix.RespError{
+	ErrCode: "M_UNAUTHORIZED", StatusCode: http.StatusUnauthorized,
+	Err: "the OpenID token could not be verified",
+}
+
+// authorise is the one way to a token, in the order of the design: the policy
+// before anything goes out, then who it is, then what they may do, the SFU
+// room, the grant row, and the token last.
+func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
+	access := s.policy.Access(r.openID.MatrixServerName)
+	if !access.Join {
+		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
+	}
+	user, err := s.verifier.Verify(ctx, r.openID)
+	if err != nil {
+		s.log.Debug().Err(err).Msg("OpenID token not verified")
+		return "", fmt.Errorf("%w (%w)", errUnauthorized, err)
+	}
+	if r.claimed != "" && r.claimed != user {
+		return "", errUnauthorized
+	}
+	return s.grant(ctx, r, user, access)
+}
+
+// grant records what the user is given and signs the token for it.
+func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access) (string, error) {
+	c := s.config.Load()
+	grant := matrixrtc.Grant{
+		Room:     r.slot.SFURoom(),
+		Identity: r.identity(user),
+		Publish:  access.Publish,
+		Lifetime: c.TokenLifetime,
+	}
+	now := s.now()
+	err := s.store.PutGrant(ctx, GrantRow{
+		Grant:      grant,
+		Slot:       r.slot,
+		Member:     matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID},
+		ServerName: r.openID.MatrixServerName,
+		Route:      string(r.route),
+		MayCreate:  access.Create,
+		IssuedAt:   now,
+		ExpiresAt:  now.Add(c.TokenLifetime),
+	})
+	if err != nil {
+		return "", err
+	}
+	if access.Create {
+		if err := s.ensureRoom(ctx, grant.Room); err != nil {
+			return "", err
+		}
+	}
+	token, err := s.tokens.Sign(grant)
+	if err != nil {
+		return "", err
+	}
+	return token, nil
+}

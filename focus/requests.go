@@ -1,0 +1,202 @@
+package focus
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// maxField bounds each identifier of a request, in bytes. Matrix' own limit
+// for user, room and device IDs is 255 (specification, appendices 4.2); OpenID
+// tokens are shorter still in every homeserver, and may grow.
+const (
+	maxField = 255
+	maxToken = 4096
+)
+
+// route names the public way by which a token was asked for. It is stored with
+// the grant and stands on metrics.
+type route string
+
+const (
+	// routeLegacy is POST /sfu/get.
+	routeLegacy route = "legacy"
+	// routeStandalone is POST /get_token.
+	routeStandalone route = "standalone"
+)
+
+// tokenRequest is what both public routes ask for, in one form.
+type tokenRequest struct {
+	route  route
+	openID matrixrtc.OpenIDToken
+	slot   matrixrtc.SlotKey
+	// claimed is who the client says it is; empty on the legacy route, where
+	// the OpenID token alone says so.
+	claimed  id.UserID
+	deviceID id.DeviceID
+	memberID string
+}
+
+// identity is the name on the SFU that other clients expect of this route.
+func (r *tokenRequest) identity(user id.UserID) matrixrtc.Identity {
+	member := matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID}
+	if r.route == routeLegacy {
+		return member.LegacyIdentity()
+	}
+	return member.HashedIdentity()
+}
+
+// delayFields are the deprecated way to delegate a delayed leave together with
+// the token request (MSC4140, MSC4195).
+type delayFields struct {
+	DelayID      string `json:"delay_id"`
+	DelayTimeout int64  `json:"delay_timeout"`
+}
+
+// legacyBody is the body of POST /sfu/get. Fields that are not listed are
+// ignored: clients add some with every release.
+type legacyBody struct {
+	delayFields
+	Room        string                `json:"room"`
+	OpenIDToken matrixrtc.OpenIDToken `json:"openid_token"`
+	DeviceID    string                `json:"device_id"`
+}
+
+// standaloneBody is the body of POST /get_token.
+type standaloneBody struct {
+	delayFields
+	RoomID      string                `json:"room_id"`
+	SlotID      string                `json:"slot_id"`
+	OpenIDToken matrixrtc.OpenIDToken `json:"openid_token"`
+	Member      struct {
+		ID              string `json:"id"`
+		ClaimedUserID   string `json:"claimed_user_id"`
+		ClaimedDeviceID string `json:"claimed_device_id"`
+	} `json:"member"`
+}
+
+// decode reads one JSON object and nothing after it. Its errors are
+// [mautrix.RespError]: M_TOO_LARGE, or M_NOT_JSON for what is not JSON or of
+// the wrong type, as clients know it from other services.
+func decode(body io.Reader, into any) error {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return mautrix.MTooLarge.WithMessage("the request is too large")
+		}
+		return mautrix.MNotJSON.WithMessage("the request could not be read")
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return mautrix.MNotJSON.WithMessage(fmt.Sprintf("%s has the wrong type: %s", cmp.Or(mismatch.Field, "the request"), mismatch.Value))
+		}
+		return mautrix.MNotJSON.WithMessage("the request is not JSON")
+	}
+	return nil
+}
+
+func decodeLegacy(body io.Reader) (*tokenRequest, error) {
+	var b legacyBody
+	if err := decode(body, &b); err != nil {
+		return nil, err
+	}
+	err := checkFields(
+		field{"room", b.Room, true},
+		field{"openid_token.access_token", b.OpenIDToken.AccessToken, true},
+		field{"openid_token.matrix_server_name", b.OpenIDToken.MatrixServerName, true},
+		field{"device_id", b.DeviceID, false},
+	)
+	if err != nil {
+		return nil, err
+	}
+	// "@a:hs" with device "8448:D" would be "@a:hs:8448" with device "D".
+	if strings.Contains(b.DeviceID, ":") {
+		return nil, mautrix.MBadJSON.WithMessage("device_id must not hold a colon here; use /get_token")
+	}
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	return &tokenRequest{
+		route:    routeLegacy,
+		openID:   b.OpenIDToken,
+		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.Room), SlotID: matrixrtc.RoomCallSlot},
+		deviceID: id.DeviceID(b.DeviceID),
+	}, nil
+}
+
+func decodeStandalone(body io.Reader) (*tokenRequest, error) {
+	var b standaloneBody
+	if err := decode(body, &b); err != nil {
+		return nil, err
+	}
+	err := checkFields(
+		field{"room_id", b.RoomID, true},
+		field{"slot_id", b.SlotID, true},
+		field{"openid_token.access_token", b.OpenIDToken.AccessToken, true},
+		field{"openid_token.matrix_server_name", b.OpenIDToken.MatrixServerName, true},
+		field{"member.id", b.Member.ID, true},
+		field{"member.claimed_user_id", b.Member.ClaimedUserID, true},
+		field{"member.claimed_device_id", b.Member.ClaimedDeviceID, true},
+	)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	return &tokenRequest{
+		route:    routeStandalone,
+		openID:   b.OpenIDToken,
+		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
+		claimed:  id.UserID(b.Member.ClaimedUserID),
+		deviceID: id.DeviceID(b.Member.ClaimedDeviceID),
+		memberID: b.Member.ID,
+	}, nil
+}
+
+// check refuses delegation, which this service does not offer yet: ignoring
+// the fields would leave the client's leave event an hour away. Element Call
+// repeats its request without them on exactly M_BAD_JSON.
+func (d delayFields) check() error {
+	switch {
+	case d.DelayID == "" && d.DelayTimeout == 0:
+		return nil
+	case d.DelayID == "" || d.DelayTimeout <= 0:
+		return mautrix.MBadJSON.WithMessage("delay_id and delay_timeout go together, and delay_timeout is more than 0")
+	}
+	return mautrix.MBadJSON.WithMessage("delayed leaves are not delegated here; ask again without delay_id and delay_timeout")
+}
+
+type field struct {
+	name, value string
+	required    bool
+}
+
+// checkFields refuses what no client sends and no store should hold.
+func checkFields(fields ...field) error {
+	for _, f := range fields {
+		limit := maxField
+		if strings.HasSuffix(f.name, "access_token") {
+			limit = maxToken
+		}
+		switch {
+		case f.value == "" && f.required:
+			return mautrix.MBadJSON.WithMessage(f.name + " is missing")
+		case len(f.value) > limit:
+			return mautrix.MBadJSON.WithMessage(fmt.Sprintf("%s is longer than %d bytes", f.name, limit))
+		case strings.ContainsFunc(f.value, unicode.IsControl):
+			return mautrix.MBadJSON.WithMessage(f.name + " holds a control character")
+		}
+	}
+	return nil
+}

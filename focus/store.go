@@ -1,0 +1,118 @@
+package focus
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mau.fi/util/dbutil"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// Store keeps sessions, grants and participants. LiveKit knows rooms and
+// identities by hashes only; these rows are the one way back to a room and a
+// person. All times are milliseconds since 1970. It is safe for concurrent use.
+type Store struct {
+	db *dbutil.Database
+}
+
+// NewStore returns the store over a database that is on the latest schema.
+func NewStore(db *dbutil.Database) *Store { return &Store{db: db} }
+
+// GrantRow is what one token gave to whom.
+type GrantRow struct {
+	matrixrtc.Grant
+	Slot       matrixrtc.SlotKey
+	Member     matrixrtc.Member
+	ServerName string
+	// Route is the way by which it was asked for: legacy or standalone.
+	Route     string
+	MayCreate bool
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+}
+
+const (
+	putSession = `
+		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at)
+		VALUES ($1, $2, $3, $4, $4)
+		ON CONFLICT (sfu_room) DO UPDATE SET last_granted_at = excluded.last_granted_at`
+	putGrant = `
+		INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
+		                        can_publish, may_create, issued_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (sfu_room, identity) DO UPDATE SET
+			user_id = excluded.user_id, device_id = excluded.device_id, member_id = excluded.member_id,
+			server_name = excluded.server_name, route = excluded.route, can_publish = excluded.can_publish,
+			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
+			revoked = false`
+)
+
+// PutGrant records the session, if it is new, and the grant, replacing an
+// earlier one of the same identity.
+func (s *Store) PutGrant(ctx context.Context, g GrantRow) error {
+	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		issued := g.IssuedAt.UnixMilli()
+		if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued); err != nil {
+			return err
+		}
+		_, err := s.db.Exec(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
+			g.ServerName, g.Route, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("store grant: %w", err)
+	}
+	return nil
+}
+
+// Standing is what the rows say of one identity in one SFU room.
+type Standing struct {
+	// Granted: a token was given to it.
+	Granted bool
+	// Revoked: it was taken back and none was given since.
+	Revoked bool
+	// RevokedAt is when one was last taken back; zero if never. Tokens made
+	// before that stay worthless even when a new one was given.
+	RevokedAt time.Time
+	// MayCreate: its holder may have the room made.
+	MayCreate bool
+	// RoomOpen: the SFU room was made and has not been closed.
+	RoomOpen bool
+}
+
+const getStanding = `
+	SELECT g.revoked, g.revoked_at, g.may_create, s.ensured_at
+	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
+	WHERE g.sfu_room = $1 AND g.identity = $2`
+
+// Standing looks one identity up.
+func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (Standing, error) {
+	var revokedAt, ensuredAt sql.NullInt64
+	standing := Standing{Granted: true}
+	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &standing.MayCreate, &ensuredAt)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Standing{}, nil
+	case err != nil:
+		return Standing{}, fmt.Errorf("look up grant: %w", err)
+	}
+	if revokedAt.Valid {
+		standing.RevokedAt = time.UnixMilli(revokedAt.Int64)
+	}
+	standing.RoomOpen = ensuredAt.Valid
+	return standing, nil
+}
+
+const setEnsured = `UPDATE call_session SET ensured_at = $2, ended_at = NULL WHERE sfu_room = $1`
+
+// RoomEnsured records that the SFU has the room.
+func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, at time.Time) error {
+	if _, err := s.db.Exec(ctx, setEnsured, room, at.UnixMilli()); err != nil {
+		return fmt.Errorf("store SFU room: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package focus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"passerelle/focus/matrixrtc"
+)
+
+const (
+	putSeen = `INSERT INTO webhook_seen (event_key, seen_at) VALUES ($1, $2) ON CONFLICT (event_key) DO NOTHING`
+
+	// A row exists for rooms of ours alone; events of other rooms change none.
+	knowsSession = `SELECT COUNT(*) FROM call_session WHERE sfu_room = $1`
+
+	// A left row is never opened again: the SFU makes a new SID for every
+	// connection, so a join that arrives after its leave is late, not new.
+	putJoined = `
+		INSERT INTO call_participant (sfu_room, participant_sid, identity, state, joined_at)
+		VALUES ($1, $2, $3, 'joined', $4)
+		ON CONFLICT (sfu_room, participant_sid) DO NOTHING`
+	putLeft = `
+		INSERT INTO call_participant (sfu_room, participant_sid, identity, state, joined_at, left_at, leave_reason)
+		VALUES ($1, $2, $3, 'left', $4, $4, $5)
+		ON CONFLICT (sfu_room, participant_sid) DO UPDATE SET
+			state = 'left', left_at = excluded.left_at, leave_reason = excluded.leave_reason
+		WHERE call_participant.state = 'joined'`
+	closeRoom = `
+		UPDATE call_participant SET state = 'left', left_at = $2, leave_reason = 'ROOM_CLOSED'
+		WHERE sfu_room = $1 AND state = 'joined'`
+	// The SFU's clock shows whole seconds. A room that was made again after the
+	// one that finished stays open.
+	endSession = `
+		UPDATE call_session SET ended_at = $2, ensured_at = NULL
+		WHERE sfu_room = $1 AND (ensured_at IS NULL OR ensured_at < $2 + 1000)`
+	closeEveryone = `
+		UPDATE call_participant SET state = 'left', left_at = $1, leave_reason = $2 WHERE state = 'joined'`
+)
+
+// RecordEvent stores what the SFU reported, once.
+func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.Time) error {
+	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		var sessions int
+		if err := s.db.QueryRow(ctx, knowsSession, e.Room).Scan(&sessions); err != nil || sessions == 0 {
+			return err
+		}
+		// LiveKit reuses an event's ID for what belongs together, so the ID
+		// alone does not tell a repetition.
+		key := fmt.Sprintf("%s\n%s\n%s\n%s\n%s", e.ID, e.Type, e.Room, e.Identity, e.ParticipantSID)
+		result, err := s.db.Exec(ctx, putSeen, key, now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		if fresh, err := result.RowsAffected(); err != nil || fresh == 0 {
+			return err
+		}
+		return s.applyEvent(ctx, e)
+	})
+}
+
+func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
+	at := e.At.UnixMilli()
+	var err error
+	switch e.Type {
+	case matrixrtc.ParticipantJoined:
+		_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
+	case matrixrtc.ParticipantLeft, matrixrtc.ParticipantAborted:
+		_, err = s.db.Exec(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, at, e.Reason)
+	case matrixrtc.RoomFinished:
+		if _, err = s.db.Exec(ctx, closeRoom, e.Room, at); err == nil {
+			_, err = s.db.Exec(ctx, endSession, e.Room, at)
+		}
+	}
+	return err
+}
+
+// CloseParticipants records that everybody who was connected is not any more.
+func (s *Store) CloseParticipants(ctx context.Context, reason string, now time.Time) error {
+	_, err := s.db.Exec(ctx, closeEveryone, now.UnixMilli(), reason)
+	return err
+}
+
+// Kept says how long rows stay after they are of no more use: long enough for
+// an operator who looks into yesterday's trouble, no longer.
+const (
+	keptSeen  = time.Hour
+	keptGrant = 24 * time.Hour
+)
+
+const (
+	sweepSeen   = `DELETE FROM webhook_seen WHERE seen_at < $1`
+	sweepGrants = `
+		DELETE FROM call_grant WHERE expires_at < $1 AND NOT EXISTS (
+			SELECT 1 FROM call_participant p
+			WHERE p.sfu_room = call_grant.sfu_room AND p.identity = call_grant.identity AND p.state = 'joined')`
+	sweepParticipants = `DELETE FROM call_participant WHERE state = 'left' AND left_at < $1`
+	sweepSessions     = `
+		DELETE FROM call_session WHERE last_granted_at < $1
+			AND NOT EXISTS (SELECT 1 FROM call_grant g WHERE g.sfu_room = call_session.sfu_room)
+			AND NOT EXISTS (SELECT 1 FROM call_participant p WHERE p.sfu_room = call_session.sfu_room)`
+)
+
+// Sweep deletes what is of no more use.
+func (s *Store) Sweep(ctx context.Context, now time.Time) error {
+	day := now.Add(-keptGrant).UnixMilli()
+	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		if _, err := s.db.Exec(ctx, sweepSeen, now.Add(-keptSeen).UnixMilli()); err != nil {
+			return fmt.Errorf("sweep webhooks: %w", err)
+		}
+		for _, statement := range []string{sweepGrants, sweepParticipants, sweepSessions} {
+			if _, err := s.db.Exec(ctx, statement, day); err != nil {
+				return fmt.Errorf("sweep: %w", err)
+			}
+		}
+		return nil
+	})
+}

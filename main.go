@@ -1,0 +1,193 @@
+// Passerelle lets the staff of many ministries, each on its own Matrix
+// homeserver, hold one call: it says who may join, makes the call's SFU
+// session and keeps the record of who is there.
+//
+//	passerelle [serve] [-config FILE]       run
+//	passerelle check-config [-config FILE]  say what is wrong with a configuration
+//	passerelle version                      print the version
+//
+// `passerelle sfu` is the media server that serve starts as a child process.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"passerelle/app"
+	"passerelle/config"
+	"passerelle/focus/sfu"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+const usage = `usage:
+  passerelle [serve] [-config FILE]       run
+  passerelle check-config [-config FILE]  say what is wrong with a configuration
+  passerelle version                      print the version
+
+Without -config, PASSERELLE_CONFIG names the file, or config.yaml is read if
+there is one. Every key can be set in the environment: PASSERELLE_SERVER_LISTEN.
+`
+
+// run is main with an exit code: 0 well, 1 failed, 2 called wrongly.
+func run(args []string) int {
+	command := "serve"
+	if len(args) > 0 && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	flags := flag.NewFlagSet("passerelle", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	file := flags.String("config", configFile(), "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp) || command == "help":
+		fmt.Print(usage)
+		return 0
+	case err != nil || flags.NArg() > 0:
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	}
+	switch command {
+	case "serve":
+		return serve(*file)
+	case "check-config":
+		return checkConfig(*file)
+	case "version":
+		fmt.Println("passerelle", version())
+		return 0
+	case "sfu":
+		return sfu.Child(os.Stdin, os.Stderr)
+	}
+	fmt.Fprintf(os.Stderr, "passerelle: there is no command %q\n%s", command, usage)
+	return 2
+}
+
+// configFile is the file that is read when no flag names one; "" is none.
+func configFile() string {
+	if named := os.Getenv("PASSERELLE_CONFIG"); named != "" {
+		return named
+	}
+	if _, err := os.Stat("config.yaml"); err == nil {
+		return "config.yaml"
+	}
+	return ""
+}
+
+func checkConfig(file string) int {
+	if _, err := config.Load(file, os.Environ()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("The configuration is good.")
+	return 0
+}
+
+// serve runs the program until a signal or a failure. The first SIGTERM or
+// SIGINT stops it in order, the second at once; SIGHUP reads the
+// configuration again.
+func serve(file string) int {
+	load := func() (*config.Config, error) { return config.Load(file, os.Environ()) }
+	c, err := load()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	log := newLogger(c.Log)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+
+	a, err := app.New(context.Background(), app.Options{Config: c, Load: load, Log: log, Version: version()})
+	if err == nil {
+		err = a.Start(context.Background())
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("Passerelle could not start")
+		return 1
+	}
+	for {
+		select {
+		case err := <-a.Failed():
+			log.Error().Err(err).Msg("Passerelle cannot go on")
+			_ = stop(a, log, signals)
+			return 1
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return stop(a, log, signals)
+			}
+			if err := a.Reload(); err != nil {
+				log.Error().Err(err).Msg("The configuration has mistakes; the running one stays")
+			}
+		}
+	}
+}
+
+// stop stops in order, unless another signal says that it must be now.
+func stop(a *app.App, log zerolog.Logger, signals <-chan os.Signal) int {
+	log.Info().Msg("Passerelle is stopping")
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.Stop() }()
+	for {
+		select {
+		case err := <-stopped:
+			if err != nil {
+				log.Error().Err(err).Msg("Passerelle did not stop in order")
+				return 1
+			}
+			log.Info().Msg("Passerelle has stopped")
+			return 0
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				log.Warn().Msg("Stopped at once by a second signal")
+				return 1
+			}
+		}
+	}
+}
+
+// newLogger writes JSON lines, or lines for people on a terminal, to stderr.
+func newLogger(c config.Log) zerolog.Logger {
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	zerolog.DurationFieldUnit = time.Millisecond
+	if level, err := zerolog.ParseLevel(c.Level); err == nil {
+		zerolog.SetGlobalLevel(level)
+	}
+	console := c.Format == "console"
+	if c.Format == "auto" {
+		info, err := os.Stderr.Stat()
+		console = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	var to io.Writer = os.Stderr
+	if console {
+		to = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(to).With().Timestamp().Logger()
+}
+
+// version is the module's version, or the commit that was built.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "development"
+}
