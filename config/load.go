@@ -1,0 +1,230 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+)
+
+// maxFile bounds a configuration or secret file.
+const maxFile = 1 << 20
+
+// delimiter separates keys inside viper. Not the dot: it would split server
+// names.
+const delimiter = "::"
+
+// Load reads the YAML file at path, if path is not empty, and over it the
+// variables of environ that begin with PASSERELLE_, and checks the whole. Its
+// error is [Mistakes] with everything that is wrong.
+func Load(path string, environ []string) (*Config, error) {
+	var mistakes Mistakes
+	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
+	if path != "" {
+		readFile(values, path, &mistakes)
+	}
+	readEnvironment(values, environ, &mistakes)
+	c := Default()
+	decode(&c, values, &mistakes)
+	c.readSecretFiles(&mistakes)
+	c.validate(&mistakes)
+	if err := mistakes.err(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func readFile(values *viper.Viper, path string, mistakes *Mistakes) {
+	data, err := readBounded(path)
+	if err != nil {
+		mistakes.add(path, plainFileError(err), "name a file that can be read with -config")
+		return
+	}
+	var document yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&document); err != nil {
+		if !errors.Is(err, io.EOF) { // an empty file is a good one
+			mistakes.add(path, strings.TrimPrefix(err.Error(), "yaml: "), "mind indentation, and quote texts with special characters")
+		}
+		return
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		mistakes.add(path, "holds more than one YAML document", "remove the line --- and what follows it")
+		return
+	}
+	root := document.Content[0]
+	if root.Tag == "!!null" {
+		return
+	}
+	checked := checkTree(root, mistakes)
+	// Only what is known and stands once goes on; the rest is reported.
+	if err := values.MergeConfigMap(checked); err != nil {
+		mistakes.add(path, err.Error(), "")
+	}
+}
+
+// readEnvironment sets what the environment says. Lists of texts are separated
+// by commas; the rules are YAML or JSON.
+func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) {
+	known := map[string]leaf{}
+	var names []string
+	for _, l := range leaves() {
+		known[l.env()] = l
+		names = append(names, l.env())
+	}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, envPrefix) || ownVariables[name] {
+			continue
+		}
+		l, ok := known[name]
+		switch {
+		case !ok:
+			mistakes.add(name, "there is no such key", didYouMean(name, names))
+		case l.kind == reflect.TypeFor[[]string]():
+			list := []string{}
+			for item := range strings.SplitSeq(value, ",") {
+				if item = strings.TrimSpace(item); item != "" {
+					list = append(list, item)
+				}
+			}
+			values.Set(viperKey(l.path), list)
+		case l.kind.Kind() == reflect.Slice:
+			var list yaml.Node
+			if err := yaml.Unmarshal([]byte(value), &list); err != nil || len(list.Content) != 1 {
+				mistakes.add(name, "is not a list", `write [{"server": "…", "access": "join"}]`)
+				continue
+			}
+			if checked, ok := checkRules(l.path, list.Content[0], mistakes); ok {
+				values.Set(viperKey(l.path), checked)
+			}
+		default:
+			values.Set(viperKey(l.path), value)
+		}
+	}
+}
+
+// ownVariables are read by main or by the tests and are no keys.
+var ownVariables = map[string]bool{
+	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true,
+}
+
+func viperKey(path string) string { return strings.ReplaceAll(path, ".", delimiter) }
+
+func didYouMean(unknown string, known []string) string {
+	if near := nearest(unknown, known); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "remove it; docs/configuration.md lists all keys"
+}
+
+// decode puts the values into their fields, one by one, so that each mistake
+// is reported with its own key.
+func decode(c *Config, values *viper.Viper, mistakes *Mistakes) {
+	fields := reflect.ValueOf(c).Elem()
+	for _, l := range leaves() {
+		value := values.Get(viperKey(l.path))
+		if value == nil {
+			continue
+		}
+		into := reflect.New(l.kind)
+		decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+			Result:           into.Interface(),
+			WeaklyTypedInput: true,
+			DecodeHook:       mapstructure.DecodeHookFuncType(strictTypes),
+		})
+		if err == nil {
+			err = decoder.Decode(value)
+		}
+		if err != nil {
+			mistakes.add(l.path, "the value does not fit", expected(l.kind))
+			continue
+		}
+		fields.FieldByIndex(l.index).Set(into.Elem())
+	}
+}
+
+// strictTypes reads durations, and refuses what mapstructure would bend: a
+// number as a duration (of nanoseconds), a number as a text or a text as a
+// list.
+func strictTypes(from, to reflect.Type, value any) (any, error) {
+	errKind := fmt.Errorf("%s for %s", from, to)
+	switch {
+	case to == reflect.TypeFor[time.Duration]():
+		text, ok := value.(string)
+		if !ok {
+			return nil, errKind
+		}
+		return time.ParseDuration(text)
+	case to.Kind() == reflect.Slice && from.Kind() != reflect.Slice,
+		to.Kind() == reflect.String && from.Kind() != reflect.String,
+		to.Kind() == reflect.Int && from.Kind() != reflect.Int && from.Kind() != reflect.String,
+		to.Kind() == reflect.Bool && from.Kind() != reflect.Bool && value != "true" && value != "false":
+		return nil, errKind
+	}
+	return value, nil
+}
+
+// readSecretFiles fills in the secrets that stand in files of their own.
+func (c *Config) readSecretFiles(mistakes *Mistakes) {
+	for _, s := range []struct {
+		key    string
+		secret *Secret
+		file   string
+	}{
+		{"database.uri", &c.Database.URI, c.Database.URIFile},
+		{"livekit.secret", &c.LiveKit.Secret, c.LiveKit.SecretFile},
+	} {
+		if s.file == "" {
+			continue
+		}
+		if *s.secret != "" {
+			mistakes.add(s.key, "stands here and in "+s.key+"_file", "keep one of them")
+			continue
+		}
+		info, err := os.Stat(s.file)
+		if err != nil {
+			mistakes.add(s.key+"_file", plainFileError(err), "name a file that holds the secret and nothing else")
+			continue
+		}
+		if info.Mode().Perm()&0o007 != 0 {
+			mistakes.add(s.key+"_file", "every user of this machine can read "+s.file, "run chmod o= "+s.file)
+			continue
+		}
+		data, err := readBounded(s.file)
+		if err != nil {
+			mistakes.add(s.key+"_file", plainFileError(err), "name a file that holds the secret and nothing else")
+			continue
+		}
+		*s.secret = Secret(strings.TrimRight(string(data), "\r\n"))
+	}
+}
+
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return data, err
+}
+
+// plainFileError is the error without the name of the system call.
+func plainFileError(err error) string {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Path + ": " + e.Err.Error()
+	}
+	return err.Error()
+}
