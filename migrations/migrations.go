@@ -1,0 +1,173 @@
+// Package migrations owns the database's schema: numbered SQL files, the same
+// for SQLite and PostgreSQL, and the one Open that applies them. It knows no
+// query; those stand beside the code that needs them.
+//
+// A file that was released is never edited. Its first line says which version
+// it leads to and down to which older version the result can still be used
+// ("compatible with v1+"): a Passerelle of that older version starts on the
+// newer schema, so that an upgrade can be taken back.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	_ "github.com/lib/pq"           // the driver "postgres"
+	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// The types of database.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
+
+// owner marks the database as Passerelle's, so that a mistyped connection
+// string does not put our tables into another program's database.
+const owner = "passerelle"
+
+// ErrTooNew is returned when the database was upgraded by a version of
+// Passerelle whose schema this one cannot use.
+var ErrTooNew = errors.New("the database belongs to a newer Passerelle")
+
+// Options say which database to open.
+type Options struct {
+	// Type is [SQLite] or [Postgres].
+	Type string
+	// Path is SQLite's file. Its folder is made when it does not exist.
+	Path string
+	// URI is PostgreSQL's connection string. It is never logged.
+	URI string
+	// MaxOpenConns bounds the pool.
+	MaxOpenConns int
+	Log          zerolog.Logger
+}
+
+// Table is the list of upgrades, oldest first.
+func Table() dbutil.UpgradeTable {
+	return dbutil.BuildUpgradeTable().WithFS(files).Finish()
+}
+
+// Open opens the database and brings its schema to the latest version. Of
+// several processes that start at once on PostgreSQL, one upgrades and the
+// others wait.
+func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
+	return open(ctx, o, Table())
+}
+
+func open(ctx context.Context, o Options, table dbutil.UpgradeTable) (*dbutil.Database, error) {
+	var db *dbutil.Database
+	var err error
+	switch o.Type {
+	case SQLite:
+		db, err = openSQLite(o.Path)
+	case Postgres:
+		db, err = openPostgres(ctx, o.URI)
+	default:
+		return nil, fmt.Errorf("database type %q: must be %s or %s", o.Type, SQLite, Postgres)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.Owner = owner
+	db.UpgradeTable = table
+	db.IgnoreForeignTables = false
+	db.RawDB.SetMaxOpenConns(max(o.MaxOpenConns, 1))
+	db.RawDB.SetMaxIdleConns(max(o.MaxOpenConns, 1))
+	if err := upgrade(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	o.Log.Debug().Str("type", o.Type).Int("schema", len(table)).Msg("Database opened")
+	return db, nil
+}
+
+func openSQLite(path string) (*dbutil.Database, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("folder of the database: %w", err)
+	}
+	// SQLite itself would make it readable for all.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("database file: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return nil, fmt.Errorf("database file: %w", err)
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("database file: %w", err)
+	}
+	address := url.URL{Scheme: "file", Path: absolute, RawQuery: url.Values{
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {"NORMAL"},
+		"_foreign_keys": {"on"},
+		"_busy_timeout": {"5000"},
+		// A transaction that reads first and writes later would fail at once
+		// when another one writes in between.
+		"_txlock": {"immediate"},
+	}.Encode()}
+	db, err := dbutil.NewWithDialect(address.String(), "sqlite3")
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
+	db, err := dbutil.NewWithDialect(uri, "postgres")
+	if err != nil {
+		// The driver's message can repeat the connection string.
+		return nil, errors.New("open database: the connection string is malformed")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if err := db.RawDB.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to PostgreSQL: %w", err), db.Close())
+	}
+	db.RawDB.SetConnMaxIdleTime(5 * time.Minute)
+	return db, nil
+}
+
+// lockNumber is the advisory lock that upgrades of this schema take:
+// "pass" in ASCII.
+const lockNumber = 0x70617373
+
+func upgrade(ctx context.Context, db *dbutil.Database) error {
+	if db.Dialect == dbutil.Postgres {
+		conn, err := db.RawDB.Conn(ctx)
+		if err != nil {
+			return fmt.Errorf("lock database for its upgrade: %w", err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockNumber); err != nil {
+			return fmt.Errorf("lock database for its upgrade: %w", err)
+		}
+		defer unlock(ctx, conn)
+	}
+	err := db.Upgrade(ctx)
+	switch {
+	case errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion):
+		return fmt.Errorf("%w: %w; start that version again, or restore the backup from before its upgrade", ErrTooNew, err)
+	case err != nil:
+		return fmt.Errorf("upgrade database: %w", err)
+	}
+	return nil
+}
+
+// unlock gives the lock back even when the start was given up meanwhile: the
+// connection returns to a pool.
+func unlock(ctx context.Context, conn *sql.Conn) {
+	_, _ = conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lockNumber)
+}
