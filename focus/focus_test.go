@@ -1,0 +1,288 @@
+package focus_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/config"
+	"passerelle/focus"
+	"passerelle/focus/matrixrtc"
+	"passerelle/migrations/migrationstest"
+)
+
+// world is a Service with everything around it pretended, but for the
+// database, which is real.
+type world struct {
+	*focus.Service
+	store   *focus.Store
+	db      *dbutil.Database
+	asked   int
+	answer  id.UserID
+	failure error
+	access  map[string]matrixrtc.Access
+	ensured []matrixrtc.SFURoom
+	sfuDown error
+	signed  []matrixrtc.Grant
+}
+
+func (w *world) Verify(context.Context, matrixrtc.OpenIDToken) (id.UserID, error) {
+	w.asked++
+	return w.answer, w.failure
+}
+
+func (w *world) Access(server string) matrixrtc.Access { return w.access[server] }
+
+func (w *world) EnsureRoom(_ context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error {
+	if w.sfuDown != nil {
+		return w.sfuDown
+	}
+	if o != (matrixrtc.RoomOptions{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second}) {
+		return errors.New("not the configured options")
+	}
+	w.ensured = append(w.ensured, room)
+	return nil
+}
+
+func (w *world) Sign(g matrixrtc.Grant) (string, error) {
+	w.signed = append(w.signed, g)
+	return "signed", nil
+}
+
+func newWorld(t *testing.T, db *dbutil.Database) *world {
+	t.Helper()
+	w := &world{
+		db:     db,
+		store:  focus.NewStore(db),
+		answer: "@ana:own.example",
+		access: map[string]matrixrtc.Access{
+			"own.example":    {Join: true, Publish: true, Create: true},
+			"friend.example": {Join: true},
+		},
+	}
+	var err error
+	w.Service, err = focus.New(focus.Options{
+		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+		Store:     w.store,
+		Verifier:  w,
+		Policy:    w,
+		SFU:       w,
+		Tokens:    w,
+		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
+		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
+	})
+	require.NoError(t, err)
+	return w
+}
+
+// ask posts body to the route and returns status and body.
+func (w *world) ask(t *testing.T, route, body string) (int, string) {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	w.Serve(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, route, strings.NewReader(body)), route)
+	return recorder.Code, recorder.Body.String()
+}
+
+const (
+	legacyRequest = `{"room":"!roomid:example.com","openid_token":{"access_token":"tok","token_type":"Bearer",
+		"matrix_server_name":"own.example","expires_in":3600},"device_id":"DEV"}`
+	standaloneRequest = `{"room_id":"!roomid:example.com","slot_id":"m.call#ROOM","openid_token":{"access_token":"tok",
+		"matrix_server_name":"own.example"},"member":{"id":"m","claimed_user_id":"@ana:own.example","claimed_device_id":"DEV"},
+		"a_field_of_tomorrow":{"x":1}}`
+	roomHash = "F4oOprKFBq6JHqy2qYpq6UQQmR7hCvxkQQoUrd0+SbI"
+	granted  = `{"url":"wss://rtc.own.example/prefix","jwt":"signed"}`
+)
+
+func TestTokens(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		status, body := w.ask(t, "/sfu/get", legacyRequest)
+		require.Equal(t, http.StatusOK, status, body)
+		require.JSONEq(t, granted, body)
+		status, body = w.ask(t, "/get_token", standaloneRequest)
+		require.Equal(t, http.StatusOK, status, body)
+		require.JSONEq(t, granted, body)
+
+		hashed := matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: "m"}.HashedIdentity()
+		require.Equal(t, []matrixrtc.Grant{
+			{Room: roomHash, Identity: "@ana:own.example:DEV", Publish: true, Lifetime: time.Hour},
+			{Room: roomHash, Identity: hashed, Publish: true, Lifetime: time.Hour},
+		}, w.signed)
+		require.Equal(t, []matrixrtc.SFURoom{roomHash, roomHash}, w.ensured, "both routes meet in one SFU room")
+
+		var user, device, member, server, route string
+		require.NoError(t, db.QueryRow(t.Context(),
+			"SELECT user_id, device_id, member_id, server_name, route FROM call_grant WHERE sfu_room = $1 AND identity = $2",
+			roomHash, hashed).Scan(&user, &device, &member, &server, &route))
+		require.Equal(t, []string{"@ana:own.example", "DEV", "m", "own.example", "standalone"}, []string{user, device, member, server, route})
+		require.Equal(t, 1, count(t, db, "call_session"))
+	})
+}
+
+func TestWhoMayOnlyJoinStartsNothing(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		w.answer = "@bo:friend.example"
+		status, body := w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, "own.example", "friend.example"))
+		require.Equal(t, http.StatusOK, status, body)
+		require.Empty(t, w.ensured)
+		require.False(t, w.signed[0].Publish)
+
+		require.NoError(t, w.Admit(t.Context(), roomHash, "@bo:friend.example:DEV", time.Now()))
+		require.Empty(t, w.ensured, "its connection does not start the call either")
+
+		w.answer = "@ana:own.example"
+		_, _ = w.ask(t, "/sfu/get", legacyRequest)
+		require.Len(t, w.ensured, 1)
+		require.NoError(t, w.Admit(t.Context(), roomHash, "@bo:friend.example:DEV", time.Now()))
+		require.Len(t, w.ensured, 2, "in an open call the SFU may have to be reminded of the room")
+	})
+}
+
+func TestAdmitNeedsAGrant(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_, _ = w.ask(t, "/sfu/get", legacyRequest)
+		require.NoError(t, w.Admit(t.Context(), roomHash, "@ana:own.example:DEV", time.Now()))
+		require.ErrorIs(t, w.Admit(t.Context(), roomHash, "@ana:own.example:OTHER", time.Now()), focus.ErrNotAdmitted)
+		require.ErrorIs(t, w.Admit(t.Context(), "other", "@ana:own.example:DEV", time.Now()), focus.ErrNotAdmitted)
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		for name, c := range map[string]struct {
+			route, body string
+			prepare     func(*world)
+			status      int
+			code        string
+			asks        int
+		}{
+			"unknown server": {route: "/sfu/get", body: strings.ReplaceAll(legacyRequest, "own.example", "evil.example"),
+				status: 403, code: "M_FORBIDDEN"},
+			"homeserver says no": {route: "/sfu/get", body: legacyRequest, status: 401, code: "M_UNAUTHORIZED", asks: 1,
+				prepare: func(w *world) { w.failure = errors.New("the token is SECRET") }},
+			"claims to be somebody else": {route: "/get_token", body: standaloneRequest, status: 401, code: "M_UNAUTHORIZED", asks: 1,
+				prepare: func(w *world) { w.answer = "@eve:own.example" }},
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t, db)
+				if c.prepare != nil {
+					c.prepare(w)
+				}
+				status, body := w.ask(t, c.route, c.body)
+				require.Equal(t, c.status, status, body)
+				require.Contains(t, body, `"errcode":"`+c.code+`"`)
+				require.NotContains(t, body, "SECRET")
+				require.Equal(t, c.asks, w.asked)
+				require.Empty(t, w.signed)
+				require.Empty(t, w.ensured)
+				require.Zero(t, count(t, db, "call_session"))
+				require.Zero(t, count(t, db, "call_grant"))
+			})
+		}
+	})
+}
+
+func TestSFUDown(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		w.sfuDown = errors.New("dial tcp 10.1.2.3:7880: refused")
+		status, body := w.ask(t, "/sfu/get", legacyRequest)
+		require.Equal(t, http.StatusInternalServerError, status)
+		require.Contains(t, body, "M_UNKNOWN")
+		require.NotContains(t, body, "10.1.2.3")
+		require.Empty(t, w.signed)
+		w.sfuDown = nil
+		status, _ = w.ask(t, "/sfu/get", legacyRequest)
+		require.Equal(t, http.StatusOK, status, "well again as soon as the SFU is")
+	})
+}
+
+func TestParticipants(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_, _ = w.ask(t, "/sfu/get", legacyRequest)
+		at := time.UnixMilli(time.Now().Add(time.Second).Unix() * 1000)
+		event := func(kind matrixrtc.SFUEventType, number, sid string) matrixrtc.SFUEvent {
+			return matrixrtc.SFUEvent{ID: number, Type: kind, Room: roomHash, At: at,
+				Identity: "@ana:own.example:DEV", ParticipantSID: sid, Reason: "CLIENT_INITIATED"}
+		}
+		for _, e := range []matrixrtc.SFUEvent{
+			event(matrixrtc.ParticipantJoined, "1", "PA_1"),
+			event(matrixrtc.ParticipantJoined, "1", "PA_1"), // repeated
+			event(matrixrtc.ParticipantLeft, "4", "PA_2"),   // before its join
+			event(matrixrtc.ParticipantJoined, "3", "PA_2"),
+			{ID: "9", Type: matrixrtc.ParticipantJoined, Room: "not ours", Identity: "x", ParticipantSID: "PA_9", At: at},
+		} {
+			require.NoError(t, w.HandleSFUEvent(t.Context(), e))
+		}
+		require.Equal(t, map[string]string{"PA_1": "joined", "PA_2": "left"}, participants(t, db))
+
+		require.NoError(t, w.SFURestarted(t.Context()))
+		require.Equal(t, map[string]string{"PA_1": "left", "PA_2": "left"}, participants(t, db))
+
+		require.NoError(t, w.HandleSFUEvent(t.Context(), event(matrixrtc.ParticipantJoined, "5", "PA_3")))
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "6", Type: matrixrtc.RoomFinished, Room: roomHash, At: at}))
+		require.Equal(t, map[string]string{"PA_1": "left", "PA_2": "left", "PA_3": "left"}, participants(t, db))
+		standing, err := w.store.Standing(t.Context(), roomHash, "@ana:own.example:DEV")
+		require.NoError(t, err)
+		require.Equal(t, focus.Standing{Granted: true, MayCreate: true}, standing)
+	})
+}
+
+func TestSweepKeepsWhatIsInUse(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_, _ = w.ask(t, "/sfu/get", legacyRequest)
+		_, _ = w.ask(t, "/get_token", strings.ReplaceAll(standaloneRequest, "!roomid", "!other"))
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,
+			Room: roomHash, Identity: "@ana:own.example:DEV", ParticipantSID: "PA_1", At: time.Now()}))
+
+		require.NoError(t, w.store.Sweep(t.Context(), time.Now().Add(time.Hour)))
+		require.Equal(t, 2, count(t, db, "call_grant"), "a day has not passed")
+		require.NoError(t, w.store.Sweep(t.Context(), time.Now().Add(26*time.Hour)))
+		require.Equal(t, 1, count(t, db, "call_grant"), "who is in a call keeps the grant")
+		require.Equal(t, 1, count(t, db, "call_session"))
+		require.Zero(t, count(t, db, "webhook_seen"))
+
+		require.NoError(t, w.SFURestarted(t.Context()))
+		require.NoError(t, w.store.Sweep(t.Context(), time.Now().Add(26*time.Hour)))
+		require.Zero(t, count(t, db, "call_grant"))
+		require.Zero(t, count(t, db, "call_participant"))
+		require.Zero(t, count(t, db, "call_session"))
+	})
+}
+
+func count(t *testing.T, db *dbutil.Database, table string) int {
+	t.Helper()
+	var n int
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n))
+	return n
+}
+
+func participants(t *testing.T, db *dbutil.Database) map[string]string {
+	t.Helper()
+	rows, err := db.Query(t.Context(), "SELECT participant_sid, state FROM call_participant")
+	require.NoError(t, err)
+	defer rows.Close()
+	states := map[string]string{}
+	for rows.Next() {
+		var sid, state string
+		require.NoError(t, rows.Scan(&sid, &state))
+		states[sid] = state
+	}
+	require.NoError(t, rows.Err())
+	return states
+}
