@@ -25,7 +25,7 @@ import (
 
 	"passerelle/app"
 	"passerelle/config"
-	"passerelle/focus/sfu"
+	"passerelle/focus/sfu/child"
 )
 
 func main() {
@@ -68,7 +68,7 @@ func run(args []string) int {
 		fmt.Println("passerelle", version())
 		return 0
 	case "sfu":
-		return sfu.Child(os.Stdin, os.Stderr)
+		return child.Main(os.Stdin, os.Stderr)
 	}
 	fmt.Fprintf(os.Stderr, "passerelle: there is no command %q\n%s", command, usage)
 	return 2

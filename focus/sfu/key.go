@@ -1,0 +1,62 @@
+package sfu
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// apiKey is the LiveKit API key that Passerelle and its child share.
+type apiKey struct {
+	id, secret string
+}
+
+// keyFile holds the key as "id: secret". Losing it ends no more than the
+// tokens of the hour.
+const keyFile = "livekit.key"
+
+// loadKey reads the key of the folder, or makes one there.
+func loadKey(dir string) (apiKey, error) {
+	path := filepath.Join(dir, keyFile)
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return makeKey(dir, path)
+	case err != nil:
+		return apiKey{}, fmt.Errorf("read the SFU's key: %w", err)
+	}
+	id, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
+	if !ok || id == "" || len(secret) < 32 {
+		return apiKey{}, fmt.Errorf("read the SFU's key: %s is damaged (remove it; another key is made then)", path)
+	}
+	return apiKey{id, secret}, nil
+}
+
+// makeKey writes the file under another name first: a file that is there is
+// whole.
+func makeKey(dir, path string) (apiKey, error) {
+	k := apiKey{id: "passerelle-" + randomHex(4), secret: randomHex(32)}
+	temporary, err := os.CreateTemp(dir, keyFile+".*") // mode 0600
+	if err != nil {
+		return k, fmt.Errorf("make the SFU's key: %w", err)
+	}
+	defer os.Remove(temporary.Name())
+	_, err = fmt.Fprintf(temporary, "%s: %s\n", k.id, k.secret)
+	if err = errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
+		return k, fmt.Errorf("make the SFU's key: %w", err)
+	}
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return k, fmt.Errorf("make the SFU's key: %w", err)
+	}
+	return k, nil
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
