@@ -10,7 +10,7 @@
 // group, has a fresh profile, resolves no name of the outside world, and is
 // gone when Close or Kill returns, or when this process dies.
 //
-// Signatures that differ from what was agreed: Options has Tone and Hears, in
-// hertz, in place of Audio: the package makes the sound file itself, and must
-// know both to tell the other's voice from an echo of its own.
+// Options has Tone and Hears, in hertz: the package makes the sound file that
+// the microphone hears by itself, and must know both tones to tell the voice of
+// the other from an echo of its own.
 package caller

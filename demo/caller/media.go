@@ -1,0 +1,92 @@
+package caller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// Media is what a caller sees and hears of the others. Its own picture and
+// voice are never counted.
+type Media struct {
+	Frames int     `json:"frames"` // decoded frames of remote video
+	Images int     `json:"images"` // samples of remote video that differ from the one before
+	Width  int     `json:"width"`  // of the remote video, in pixels
+	Height int     `json:"height"` // of the remote video, in pixels
+	Energy float64 `json:"energy"` // of the sound received since the start (W3C totalAudioEnergy)
+	PeakHz int     `json:"peakHz"` // the loudest tone of the sound that is played; 0: silence
+}
+
+// What WaitLive wants before it believes: at 5 frames a second, two seconds of
+// moving picture; and the tone in a row of measurements, since one can be luck.
+const (
+	enoughFrames = 10
+	enoughImages = 4
+	enoughTones  = 3
+	// toneWidth is how far a measured peak may be from the tone, in hertz: two
+	// bins of the spectrum.
+	toneWidth = 12
+)
+
+// WaitLive waits until another participant is really seen and heard: frames
+// that are decoded and differ, and in the sound that is played, growing energy
+// and the expected tone. In an encrypted call nothing of that can be without
+// the right keys. It returns what it measured, also with an error.
+func (c *Caller) WaitLive(ctx context.Context) (Media, error) {
+	var m Media
+	tones := 0
+	err := c.poll(ctx, func() (bool, error) {
+		before := m
+		measured, err := do(ctx, c, chromedp.Evaluate[Media](`passerelleProbe.measure()`, chromedp.EvalAwaitPromise))
+		if err != nil {
+			return false, err
+		}
+		m = measured
+		if m.Energy > before.Energy && heard(m.PeakHz, c.opts.Hears) {
+			tones++
+		} else if m.Energy != before.Energy {
+			tones = 0
+		}
+		return m.Frames >= enoughFrames && m.Images >= enoughImages && m.Width > 0 && tones >= enoughTones, nil
+	})
+	if err != nil {
+		err = c.explain(fmt.Sprintf("waiting to see and hear somebody (%+v)", m), err)
+	}
+	return m, err
+}
+
+// heard says whether the peak is the expected tone; any is, if none is.
+func heard(peak, expected int) bool {
+	if expected == 0 {
+		return peak > 0
+	}
+	return peak >= expected-toneWidth && peak <= expected+toneWidth
+}
+
+const (
+	explainTimeout = 2 * time.Second
+	explainLines   = 25
+)
+
+// explain adds to an error what the page showed and the end of the console.
+func (c *Caller) explain(doing string, err error) error {
+	shown := "(no page)"
+	if c.tab != nil && !c.browser.ended() {
+		ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
+		defer cancel()
+		var failed error
+		if shown, failed = do(ctx, c, chromedp.Evaluate[string](`passerelleProbe.shown()`)); failed != nil {
+			shown = "(" + failed.Error() + ")"
+		}
+	}
+	lines := c.console.lines()
+	if c.browser != nil {
+		lines = append(lines, c.browser.said.lines()...)
+	}
+	lines = lines[max(0, len(lines)-explainLines):]
+	return fmt.Errorf("caller %s: %s: %w\nthe page shows: %s\nthe console ends with:\n\t%s",
+		c.opts.Name, doing, err, shown, strings.Join(lines, "\n\t"))
+}
