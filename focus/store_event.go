@@ -33,7 +33,7 @@ const (
 	// one that finished stays open.
 	endSession = `
 		UPDATE call_session SET ended_at = $2, ensured_at = NULL
-		WHERE sfu_room = $1 AND (ensured_at IS NULL OR ensured_at < $2 + 1000)`
+		WHERE sfu_room = $1 AND (ensured_at IS NULL OR ensured_at < $3)`
 	closeEveryone = `
 		UPDATE call_participant SET state = 'left', left_at = $1, leave_reason = $2 WHERE state = 'joined'`
 )
@@ -69,7 +69,7 @@ func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 		_, err = s.db.Exec(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, at, e.Reason)
 	case matrixrtc.RoomFinished:
 		if _, err = s.db.Exec(ctx, closeRoom, e.Room, at); err == nil {
-			_, err = s.db.Exec(ctx, endSession, e.Room, at)
+			_, err = s.db.Exec(ctx, endSession, e.Room, at, e.At.Add(time.Second).UnixMilli())
 		}
 	}
 	return err
