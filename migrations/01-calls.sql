@@ -7,6 +7,9 @@ CREATE TABLE call_session (
 	sfu_room        TEXT    NOT NULL PRIMARY KEY,
 	room_id         TEXT    NOT NULL,
 	slot_id         TEXT    NOT NULL,
+	-- Which SFU serves it, and how often it was moved to another, plus one.
+	sfu             TEXT    NOT NULL DEFAULT 'embedded',
+	epoch           INTEGER NOT NULL DEFAULT 1,
 	created_at      BIGINT  NOT NULL,
 	last_granted_at BIGINT  NOT NULL,
 	-- When the SFU was last asked to have the room; NULL when it has closed it.
@@ -53,6 +56,7 @@ CREATE TABLE call_participant (
 	leave_reason    TEXT,
 
 	PRIMARY KEY (sfu_room, participant_sid),
+	CONSTRAINT call_participant_leave CHECK ((state = 'left') = (left_at IS NOT NULL)),
 	CONSTRAINT call_participant_session FOREIGN KEY (sfu_room)
 		REFERENCES call_session (sfu_room) ON DELETE CASCADE
 );

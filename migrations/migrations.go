@@ -6,6 +6,8 @@
 // it leads to and down to which older version the result can still be used
 // ("compatible with v1+"): a Passerelle of that older version starts on the
 // newer schema, so that an upgrade can be taken back.
+//
+// The database that Open returns may be used by any number of goroutines.
 package migrations
 
 import (
@@ -19,7 +21,7 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "github.com/lib/pq"           // the driver "postgres"
+	"github.com/lib/pq"
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
@@ -42,6 +44,10 @@ const owner = "passerelle"
 // Passerelle whose schema this one cannot use.
 var ErrTooNew = errors.New("the database belongs to a newer Passerelle")
 
+// ErrForeign is returned when the tables of another program are in the
+// database.
+var ErrForeign = errors.New("the database belongs to another program")
+
 // Options say which database to open.
 type Options struct {
 	// Type is [SQLite] or [Postgres].
@@ -55,19 +61,11 @@ type Options struct {
 	Log          zerolog.Logger
 }
 
-// Table is the list of upgrades, oldest first.
-func Table() dbutil.UpgradeTable {
-	return dbutil.BuildUpgradeTable().WithFS(files).Finish()
-}
-
 // Open opens the database and brings its schema to the latest version. Of
 // several processes that start at once on PostgreSQL, one upgrades and the
-// others wait.
+// others wait. Its errors are [ErrTooNew], [ErrForeign] and those of the
+// drivers; none holds the connection string.
 func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
-	return open(ctx, o, Table())
-}
-
-func open(ctx context.Context, o Options, table dbutil.UpgradeTable) (*dbutil.Database, error) {
 	var db *dbutil.Database
 	var err error
 	switch o.Type {
@@ -81,15 +79,17 @@ func open(ctx context.Context, o Options, table dbutil.UpgradeTable) (*dbutil.Da
 	if err != nil {
 		return nil, err
 	}
+	db.Log = dbutil.ZeroLogger(o.Log)
 	db.Owner = owner
-	db.UpgradeTable = table
+	db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(files).Finish()
 	db.IgnoreForeignTables = false
-	db.RawDB.SetMaxOpenConns(max(o.MaxOpenConns, 1))
-	db.RawDB.SetMaxIdleConns(max(o.MaxOpenConns, 1))
 	if err := upgrade(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	o.Log.Debug().Str("type", o.Type).Int("schema", len(table)).Msg("Database opened")
+	// Not before the upgrade, which needs a connection beside the lock's.
+	db.RawDB.SetMaxOpenConns(max(o.MaxOpenConns, 1))
+	db.RawDB.SetMaxIdleConns(max(o.MaxOpenConns, 1))
+	o.Log.Debug().Str("type", o.Type).Int("schema", len(db.UpgradeTable)).Msg("Database opened")
 	return db, nil
 }
 
@@ -125,13 +125,20 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	return db, nil
 }
 
+// connectTimeout bounds the wait for PostgreSQL's first answer.
+const connectTimeout = 15 * time.Second
+
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
-	db, err := dbutil.NewWithDialect(uri, "postgres")
+	connector, err := pq.NewConnector(uri)
 	if err != nil {
 		// The driver's message can repeat the connection string.
-		return nil, errors.New("open database: the connection string is malformed")
+		return nil, errors.New("connect to PostgreSQL: the connection string is malformed")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	db, err := dbutil.NewWithDB(sql.OpenDB(connector), "postgres")
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := db.RawDB.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to PostgreSQL: %w", err), db.Close())
@@ -159,15 +166,30 @@ func upgrade(ctx context.Context, db *dbutil.Database) error {
 	err := db.Upgrade(ctx)
 	switch {
 	case errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion):
-		return fmt.Errorf("%w: %w; start that version again, or restore the backup from before its upgrade", ErrTooNew, err)
+		return tooNew(ctx, db)
+	case errors.Is(err, dbutil.ErrNotOwned), errors.Is(err, dbutil.ErrForeignTables):
+		return fmt.Errorf("%w (%w); give Passerelle an empty database of its own", ErrForeign, err)
 	case err != nil:
 		return fmt.Errorf("upgrade database: %w", err)
 	}
 	return nil
 }
 
+// tooNew names the versions on both sides, and the way back.
+func tooNew(ctx context.Context, db *dbutil.Database) error {
+	var version, compat int
+	if err := db.QueryRow(ctx, "SELECT version, compat FROM version").Scan(&version, &compat); err != nil {
+		return fmt.Errorf("%w: read its version: %w", ErrTooNew, err)
+	}
+	return fmt.Errorf("%w: its schema is v%d and needs a Passerelle that knows v%d, this one knows v%d; "+
+		"start the newer Passerelle again, or restore the backup from before its first start",
+		ErrTooNew, version, compat, len(db.UpgradeTable))
+}
+
 // unlock gives the lock back even when the start was given up meanwhile: the
 // connection returns to a pool.
 func unlock(ctx context.Context, conn *sql.Conn) {
-	_, _ = conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lockNumber)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	defer cancel()
+	_, _ = conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", lockNumber)
 }
