@@ -58,6 +58,7 @@ type files struct {
 // required is what a build leaves, whatever the versions.
 var required = []string{"index.html", "app.js", "style.css", "pkg/matrix_sdk_crypto_wasm_bg.wasm", "ec/index.html"}
 
+// newFiles reads the folder. With an error it returns what it could read.
 func newFiles(dist string, p policies) (*files, error) {
 	f := &files{content: map[string][]byte{}, policies: p, started: time.Now()}
 	root := os.DirFS(dist)
@@ -69,7 +70,7 @@ func newFiles(dist string, p policies) (*files, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading what was built: %w", err)
+		return f, fmt.Errorf("reading what was built: %w", err)
 	}
 	var missing []error
 	for _, name := range required {

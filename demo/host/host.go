@@ -10,6 +10,7 @@
 package host
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,18 +77,21 @@ func Handler(opts Options) (http.Handler, error) {
 		homeservers = append(homeservers, u.Scheme+"://"+u.Host)
 		serveJSON(mux, "/session/"+name+".json", s)
 	}
-	serveJSON(mux, "/ec/config.json", callConfig(opts))
-
 	slices.Sort(homeservers)
 	pages := policies{page: pagePolicy(slices.Compact(homeservers)), call: callPolicy}
 	files, err := newFiles(opts.Dist, pages)
 	if err != nil {
 		problems = append(problems, err)
 	}
-	mux.Handle("GET /", files)
+	config, err := callConfig(files.content["ec/config.json"], opts)
+	if err != nil {
+		problems = append(problems, err)
+	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("host page: %w", err)
 	}
+	serveJSON(mux, "/ec/config.json", config)
+	mux.Handle("GET /", files)
 	return mux, nil
 }
 
@@ -116,13 +120,16 @@ func serveJSON(mux *http.ServeMux, path string, v any) {
 	})
 }
 
-// callConfig is Element Call's config.json.
-func callConfig(opts Options) map[string]any {
-	mode := opts.Mode
-	if mode == "" {
-		mode = Compatibility
+// callConfig is Element Call's config.json: the one of its package, with what
+// the options change.
+func callConfig(packaged []byte, opts Options) (map[string]any, error) {
+	config := map[string]any{}
+	if len(packaged) > 0 {
+		if err := json.Unmarshal(packaged, &config); err != nil {
+			return nil, fmt.Errorf("reading Element Call's own configuration: %w", err)
+		}
 	}
-	config := map[string]any{"matrix_rtc_mode": mode}
+	config["matrix_rtc_mode"] = cmp.Or(opts.Mode, Compatibility)
 	if opts.LowQuality {
 		config["media_quality"] = map[string]any{"video": map[string]any{
 			"max_resolution":   180,
@@ -131,5 +138,5 @@ func callConfig(opts Options) map[string]any {
 			"simulcast_layers": []any{},
 		}}
 	}
-	return config
+	return config, nil
 }

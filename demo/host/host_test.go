@@ -36,6 +36,8 @@ func dist(t *testing.T) string {
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 		require.NoError(t, os.WriteFile(file, []byte(name), 0o644))
 	}
+	config := `{"matrix_rtc_session":{"wait_for_key_rotation_ms":5000},"media_quality":{"video_codec":"vp9"}}`
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ec/config.json"), []byte(config), 0o644))
 	return dir
 }
 
@@ -114,9 +116,14 @@ func TestSessionAndConfig(t *testing.T) {
 		opts host.Options
 		want string
 	}{
-		"as it comes": {host.Options{}, `{"matrix_rtc_mode":"compatibility"}`},
+		"as it comes": {host.Options{}, `{
+			"matrix_rtc_mode": "compatibility",
+			"matrix_rtc_session": {"wait_for_key_rotation_ms": 5000},
+			"media_quality": {"video_codec": "vp9"}
+		}`},
 		"small pictures, sticky events": {host.Options{Mode: host.Matrix2, LowQuality: true}, `{
 			"matrix_rtc_mode": "matrix_2_0",
+			"matrix_rtc_session": {"wait_for_key_rotation_ms": 5000},
 			"media_quality": {"video": {
 				"max_resolution": 180, "max_framerate": 5, "max_bitrate": 100000, "simulcast_layers": []
 			}}}`},
@@ -144,6 +151,7 @@ func TestSessionAndConfig(t *testing.T) {
 func TestMistakesAreNamedTogether(t *testing.T) {
 	dir := dist(t)
 	require.NoError(t, os.Remove(filepath.Join(dir, "app.js")))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ec/config.json"), []byte("{"), 0o644))
 	_, err := host.Handler(host.Options{
 		Dist: dir,
 		Mode: "legacy",
@@ -156,6 +164,7 @@ func TestMistakesAreNamedTogether(t *testing.T) {
 	require.ErrorContains(t, err, `session "Agnès"`)
 	require.ErrorContains(t, err, `session "bruno"`)
 	require.ErrorContains(t, err, "has no app.js")
+	require.ErrorContains(t, err, "Element Call's own configuration")
 
 	_, err = host.Handler(host.Options{Dist: filepath.Join(dir, "nowhere")})
 	require.ErrorIs(t, err, os.ErrNotExist)
