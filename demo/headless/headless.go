@@ -1,0 +1,235 @@
+// Package headless makes the call of the demonstration by itself: two real
+// browsers, one in each ministry, and a judgement. It passes only if each
+// caller saw the other's picture move and heard the other's tone, and if both
+// departures, one by the button and one by a killed browser, were seen by the
+// other ministry's homeserver in time.
+package headless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/demo/caller"
+	"passerelle/demo/synapse"
+	"passerelle/demo/town"
+)
+
+// The times within which things must have happened.
+const (
+	liveWithin = 90 * time.Second
+	// buttonWithin is from the click to the other homeserver's news of it.
+	buttonWithin = time.Second
+	// killWithin is for a browser that died: its last will is a delayed event
+	// of 18 seconds, which it kept putting off every 4.
+	killWithin = 30 * time.Second
+)
+
+// Tones that the microphones hear, in hertz: far apart, and no multiple of
+// each other.
+const (
+	agnesTone = 440
+	brunoTone = 1170
+)
+
+// Options say how to call.
+type Options struct {
+	// Chromium is the browser's program.
+	Chromium string
+	// Out is an existing folder for the screenshots.
+	Out string
+	// Lang is the language of the pages: fr or en.
+	Lang string
+	Log  zerolog.Logger
+}
+
+// Report is what was seen.
+type Report struct {
+	Timeline Timeline
+	// Agnes and Bruno are what each of them received of the other.
+	Agnes, Bruno caller.Media
+	// ButtonSeen and KillSeen are the times from each departure to the other
+	// homeserver's news of it.
+	ButtonSeen, KillSeen time.Duration
+	// Screenshots are the files written.
+	Screenshots []string
+}
+
+// Run makes one call in the town. The report is good as far as it goes, also
+// with an error.
+func Run(ctx context.Context, t *town.Town, o Options) (report *Report, err error) {
+	r := &run{town: t, options: o, report: &Report{Timeline: Timeline{began: time.Now()}}, news: make(chan news, 64)}
+	watching, stop := context.WithCancel(ctx)
+	var watchers errgroup.Group
+	for _, m := range []*town.Ministry{t.Interieur, t.Finances} {
+		watchers.Go(func() error {
+			return m.User.WatchCall(watching, t.Room, func(c synapse.Change) { r.heard(watching, m, c) })
+		})
+	}
+	defer func() {
+		stop()
+		err = errors.Join(err, watchers.Wait())
+	}()
+	return r.report, r.call(ctx)
+}
+
+// run is one call.
+type run struct {
+	town    *town.Town
+	options Options
+	report  *Report
+	// news comes from the two watchers; when it is full they wait.
+	news chan news
+}
+
+// news is a change in who is in the call, as a ministry's homeserver saw it.
+type news struct {
+	synapse.Change
+	from *town.Ministry
+}
+
+func (r *run) heard(ctx context.Context, m *town.Ministry, c synapse.Change) {
+	select {
+	case r.news <- news{c, m}:
+	case <-ctx.Done():
+	}
+}
+
+func (r *run) call(ctx context.Context) (err error) {
+	t := r.town
+	// Bruno first: he leaves last, and his partner leaves by the button.
+	bruno, err := r.open(ctx, t.Finances, brunoTone, agnesTone)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bruno.Close()) }()
+	agnes, err := r.open(ctx, t.Interieur, agnesTone, brunoTone)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, agnes.Close()) }()
+
+	if err := r.awaitLive(ctx, agnes, bruno); err != nil {
+		return err
+	}
+	for name, c := range map[string]*caller.Caller{"agnes": agnes, "bruno": bruno} {
+		path := filepath.Join(r.options.Out, name+".png")
+		if err := c.Screenshot(ctx, path); err != nil {
+			return err
+		}
+		r.report.Screenshots = append(r.report.Screenshots, path)
+	}
+	if r.report.ButtonSeen, err = r.hangUp(ctx, agnes); err != nil {
+		return err
+	}
+	r.report.KillSeen, err = r.kill(ctx, bruno)
+	return err
+}
+
+func (r *run) open(ctx context.Context, m *town.Ministry, tone, hears int) (*caller.Caller, error) {
+	c, err := caller.Start(ctx, caller.Options{
+		Chromium: r.options.Chromium, URL: m.Link(r.options.Lang, true), Dir: os.TempDir(),
+		Name: m.Session, Tone: tone, Hears: hears, Log: r.options.Log,
+	})
+	if err == nil {
+		r.report.Timeline.note(time.Now(), m.Session, "opened the page", "")
+	}
+	return c, err
+}
+
+// awaitLive returns when each sees and hears the other.
+func (r *run) awaitLive(ctx context.Context, agnes, bruno *caller.Caller) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, liveWithin, fmt.Errorf("not within %s", liveWithin))
+	defer cancel()
+	waiting, ctx := errgroup.WithContext(ctx)
+	for _, w := range []struct {
+		name string
+		c    *caller.Caller
+		into *caller.Media
+	}{{"agnes", agnes, &r.report.Agnes}, {"bruno", bruno, &r.report.Bruno}} {
+		waiting.Go(func() (err error) {
+			*w.into, err = w.c.WaitLive(ctx)
+			return err
+		})
+	}
+	err := waiting.Wait()
+	r.drain()
+	if err == nil {
+		r.report.Timeline.note(time.Now(), "agnes", "sees and hears bruno", fmt.Sprintf("%+v", r.report.Agnes))
+		r.report.Timeline.note(time.Now(), "bruno", "sees and hears agnes", fmt.Sprintf("%+v", r.report.Bruno))
+	}
+	return err
+}
+
+// hangUp has Agnès leave by the button and waits for the Finances' news of it.
+// The click is somewhere within HangUp, so its time is counted from the start:
+// what is measured is never less than what was.
+func (r *run) hangUp(ctx context.Context, agnes *caller.Caller) (time.Duration, error) {
+	began := time.Now()
+	r.report.Timeline.note(began, "agnes", "presses the button that leaves", "")
+	pressed := make(chan error, 1)
+	go func() { pressed <- agnes.HangUp(ctx) }()
+	seen, err := r.awaitLeave(ctx, r.town.Finances, r.town.Interieur.User.UserID, 30*time.Second)
+	if err := errors.Join(err, <-pressed); err != nil {
+		return 0, err
+	}
+	took := seen.Sub(began)
+	if took >= buttonWithin {
+		return took, fmt.Errorf("the button's leave was seen after %s, not within %s", took.Round(time.Millisecond), buttonWithin)
+	}
+	return took, nil
+}
+
+// kill kills Bruno's browser and waits for the Intérieur's news of it.
+func (r *run) kill(ctx context.Context, bruno *caller.Caller) (time.Duration, error) {
+	began := time.Now()
+	bruno.Kill()
+	r.report.Timeline.note(began, "bruno", "is gone: his browser was killed", "")
+	seen, err := r.awaitLeave(ctx, r.town.Interieur, r.town.Finances.User.UserID, killWithin)
+	return seen.Sub(began), err
+}
+
+// awaitLeave waits until the ministry's homeserver has seen the user leave,
+// and notes all news on the way.
+func (r *run) awaitLeave(ctx context.Context, at *town.Ministry, user id.UserID, within time.Duration) (time.Time, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not within %s", within))
+	defer cancel()
+	for {
+		select {
+		case n := <-r.news:
+			r.note(n)
+			if n.from == at && n.User == user && !n.Joined {
+				return n.At, nil
+			}
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("%s never saw %s leave: %w", at.Name, user, context.Cause(ctx))
+		}
+	}
+}
+
+// drain notes what has come without waiting for more.
+func (r *run) drain() {
+	for {
+		select {
+		case n := <-r.news:
+			r.note(n)
+		default:
+			return
+		}
+	}
+}
+
+func (r *run) note(n news) {
+	what := "is in the call"
+	if !n.Joined {
+		what = "has left the call"
+	}
+	r.report.Timeline.note(n.At, n.User.Localpart(), what, "seen by "+n.from.Name)
+}

@@ -1,0 +1,166 @@
+package synapse
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Options say how to start a Synapse.
+type Options struct {
+	// Python has Synapse installed.
+	Python string
+	// Dir is an existing, empty folder for everything it writes.
+	Dir string
+	// Address is a loopback address; the ports on it are free.
+	Address                    string
+	ClientPort, FederationPort int
+	Authority                  *Authority
+	Transports                 []Transport
+}
+
+// Server is one Synapse.
+type Server struct {
+	// Name is its server name: address and federation port.
+	Name string
+	// ClientURL is the base of its client-server API.
+	ClientURL string
+
+	federationURL string
+	authority     *Authority
+	secret        string
+	log           string
+	command       *exec.Cmd
+	ended         chan struct{} // closed when the process is reaped
+}
+
+// startTimeout bounds a start; on an idle machine it takes two seconds.
+const startTimeout = 90 * time.Second
+
+// Start starts a Synapse and returns when it answers users and servers. It
+// ends with Stop, or when this process dies.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{
+		Name:          net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
+		ClientURL:     "http://" + net.JoinHostPort(o.Address, strconv.Itoa(o.ClientPort)),
+		federationURL: "https://" + net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
+		authority:     o.Authority,
+		secret:        rand.Text(),
+		log:           filepath.Join(o.Dir, "synapse.log"),
+		ended:         make(chan struct{}),
+	}
+	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of %s: %w", s.Name, err)
+	}
+	config, err := s.writeConfig(o, certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration of %s: %w", s.Name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, o.Python, "-m", "synapse.app.homeserver", "-c", config, "--generate-keys").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("signing key of %s: %w\n%s", s.Name, err, out)
+	}
+	if err := s.spawn(o, config); err != nil {
+		return nil, err
+	}
+	if err := s.await(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (s *Server) spawn(o Options, config string) error {
+	log, err := os.Create(s.log)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.command = exec.Command(o.Python, "-m", "synapse.app.homeserver", "-c", config)
+	s.command.Dir = o.Dir
+	s.command.Stdout, s.command.Stderr = log, log
+	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := s.command.Start(); err != nil {
+		return fmt.Errorf("start Synapse: %w", err)
+	}
+	go func() {
+		defer close(s.ended)
+		_ = s.command.Wait()
+	}()
+	return nil
+}
+
+// await returns once both listeners answer.
+func (s *Server) await(ctx context.Context) error {
+	pem, err := os.ReadFile(s.authority.File)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	defer client.CloseIdleConnections()
+	for _, address := range []string{s.ClientURL + "/_matrix/client/versions", s.federationURL + "/_matrix/federation/v1/version"} {
+		for !answers(ctx, client, address) {
+			select {
+			case <-s.ended:
+				return fmt.Errorf("Synapse %s ended while it started:\n%s", s.Name, s.lastWords())
+			case <-ctx.Done():
+				return fmt.Errorf("Synapse %s does not answer: %w\n%s", s.Name, ctx.Err(), s.lastWords())
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, client *http.Client, address string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return false
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
+func (s *Server) lastWords() string {
+	data, _ := os.ReadFile(s.log)
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// Stop ends the server and returns when it is gone.
+func (s *Server) Stop() error {
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKILL, 5 * time.Second}} {
+		if err := s.command.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop Synapse %s: %w", s.Name, err)
+		}
+		select {
+		case <-s.ended:
+			return nil
+		case <-time.After(step.wait):
+		}
+	}
+	return fmt.Errorf("Synapse %s does not end", s.Name)
+}

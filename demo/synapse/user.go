@@ -1,0 +1,80 @@
+package synapse
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+	"maunium.net/go/mautrix/synapseadmin"
+)
+
+// User is one account, signed in on one device.
+type User struct {
+	*mautrix.Client
+}
+
+// Register makes an account and signs it in.
+func (s *Server) Register(ctx context.Context, localpart, displayName string) (*User, error) {
+	anonymous, err := mautrix.NewClient(s.ClientURL, "", "")
+	if err != nil {
+		return nil, err
+	}
+	admin := synapseadmin.Client{Client: anonymous}
+	account, err := admin.SharedSecretRegister(ctx, s.secret, synapseadmin.ReqSharedSecretRegister{
+		Username: localpart, Password: s.secret, Displayname: displayName,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register %s on %s: %w", localpart, s.Name, err)
+	}
+	client, err := mautrix.NewClient(s.ClientURL, account.UserID, account.AccessToken)
+	if err != nil {
+		return nil, err
+	}
+	client.DeviceID = account.DeviceID
+	return &User{client}, nil
+}
+
+// CreateCallRoom makes a room in which every member may call, and invites.
+func (u *User) CreateCallRoom(ctx context.Context, name string, encrypted bool, invite ...id.UserID) (id.RoomID, error) {
+	request := map[string]any{
+		"name":   name,
+		"preset": "private_chat",
+		"invite": invite,
+		// Being in a call is a state event, which members may not send by default.
+		"power_level_content_override": map[string]any{"events": map[string]int{
+			callMember: 0,
+			rtcMember:  0,
+		}},
+	}
+	if encrypted {
+		request["initial_state"] = []any{map[string]any{
+			"type": "m.room.encryption", "state_key": "", "content": map[string]any{"algorithm": "m.megolm.v1.aes-sha2"},
+		}}
+	}
+	var created mautrix.RespCreateRoom
+	_, err := u.MakeRequest(ctx, http.MethodPost, u.BuildClientURL("v3", "createRoom"), request, &created)
+	if err != nil {
+		return "", fmt.Errorf("make a room: %w", err)
+	}
+	return created.RoomID, nil
+}
+
+// JoinInvited joins a room of another server. The invitation may be on its
+// way still, so the inviting server is asked, too.
+func (u *User) JoinInvited(ctx context.Context, room id.RoomID, via string) error {
+	address := u.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "join", room}, map[string]string{"server_name": via, "via": via})
+	_, err := u.MakeRequest(ctx, http.MethodPost, address, struct{}{}, nil)
+	if err != nil {
+		return fmt.Errorf("join the room: %w", err)
+	}
+	return nil
+}
+
+// displayedServer is the server part of a user ID: all after the first colon.
+func displayedServer(user id.UserID) string {
+	_, server, _ := strings.Cut(string(user), ":")
+	return server
+}

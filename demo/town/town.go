@@ -1,0 +1,231 @@
+// Package town is the demonstration's world on one machine: two ministries,
+// each with a real Synapse, a Passerelle with its SFU, a host page for Element
+// Call and one member of staff, and a room that both share. It knows nothing
+// of browsers. Everything it starts and writes is gone when Stop returns.
+package town
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/demo/host"
+	"passerelle/demo/synapse"
+)
+
+// Options say what to build the town from.
+type Options struct {
+	// Python has Synapse; Web is the built host page; Binary is Passerelle.
+	Python, Web, Binary string
+	// Mode is how Element Call says that somebody is in the call.
+	Mode host.Mode
+	// Encrypted makes the shared room, and so the call, encrypted.
+	Encrypted bool
+	// LowQuality is for machines on which both browsers run.
+	LowQuality bool
+}
+
+// Ministry is one ministry.
+type Ministry struct {
+	// Name is for people.
+	Name       string
+	Homeserver *synapse.Server
+	// User is its member of staff; Session names the account on the host page.
+	User    *synapse.User
+	Session string
+	// PublicURL is its Passerelle's; HostURL that of its host page.
+	PublicURL, HostURL string
+
+	address    string
+	dir        string
+	ports      ports
+	passerelle *passerelle
+}
+
+// Link is where its member of staff calls.
+func (m *Ministry) Link(lang string, auto bool) string {
+	return host.Link(m.HostURL, m.Session, lang, auto)
+}
+
+// Town is the two ministries and their room.
+type Town struct {
+	Interieur, Finances *Ministry
+	Room                id.RoomID
+
+	cleanups []func() error // run last to first
+}
+
+// Start builds the town. When it fails, everything is taken down again.
+func Start(ctx context.Context, o Options) (_ *Town, err error) {
+	t := &Town{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Stop())
+		}
+	}()
+	dir, err := os.MkdirTemp("", "passerelle-town-")
+	if err != nil {
+		return nil, err
+	}
+	t.cleanups = append(t.cleanups, func() error { return os.RemoveAll(dir) })
+	if t.Interieur, err = newMinistry(dir, "interieur", "Ministère de l’Intérieur", "127.0.0.31"); err != nil {
+		return nil, err
+	}
+	if t.Finances, err = newMinistry(dir, "finances", "Ministère des Finances", "127.0.0.32"); err != nil {
+		return nil, err
+	}
+	t.Interieur.Session, t.Finances.Session = "agnes", "bruno"
+	authority, err := synapse.NewAuthority(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context, Options, *synapse.Authority) error{
+		t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
+	} {
+		if err := step(ctx, o, authority); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Stop ends and removes everything, last started first.
+func (t *Town) Stop() error {
+	var failures []error
+	for i := len(t.cleanups) - 1; i >= 0; i-- {
+		failures = append(failures, t.cleanups[i]())
+	}
+	t.cleanups = nil
+	return errors.Join(failures...)
+}
+
+func newMinistry(dir, short, name, address string) (*Ministry, error) {
+	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short)}
+	if err := os.MkdirAll(filepath.Join(m.dir, "synapse"), 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.ports, err = freePorts(address); err != nil {
+		return nil, err
+	}
+	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
+	return m, nil
+}
+
+func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synapse.Authority) error {
+	starting, ctx := errgroup.WithContext(ctx)
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		starting.Go(func() (err error) {
+			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
+				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
+				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
+				Transports: []synapse.Transport{{
+					Type: "livekit", LiveKitServiceURL: m.PublicURL,
+					URL: "ws" + m.PublicURL[len("http"):],
+				}},
+			})
+			return err
+		})
+	}
+	err := starting.Wait()
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		if m.Homeserver != nil {
+			t.cleanups = append(t.cleanups, m.Homeserver.Stop)
+		}
+	}
+	return err
+}
+
+func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synapse.Authority) error {
+	starting, ctx := errgroup.WithContext(ctx)
+	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
+		m, partner := pair[0], pair[1]
+		starting.Go(func() (err error) {
+			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			return nil
+		})
+	}
+	err := starting.Wait()
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		if m.passerelle != nil {
+			t.cleanups = append(t.cleanups, m.passerelle.stop)
+		}
+	}
+	return err
+}
+
+// settle registers the staff and makes the room that they share.
+func (t *Town) settle(ctx context.Context, o Options, _ *synapse.Authority) (err error) {
+	if t.Interieur.User, err = t.Interieur.Homeserver.Register(ctx, "agnes", "Agnès Martin (Intérieur)"); err != nil {
+		return err
+	}
+	if t.Finances.User, err = t.Finances.Homeserver.Register(ctx, "bruno", "Bruno Petit (Finances)"); err != nil {
+		return err
+	}
+	t.Room, err = t.Interieur.User.CreateCallRoom(ctx, "Réunion interministérielle", o.Encrypted, t.Finances.User.UserID)
+	if err != nil {
+		return err
+	}
+	return t.Finances.User.JoinInvited(ctx, t.Room, t.Interieur.Homeserver.Name)
+}
+
+// openHostPages serves each ministry's host page.
+func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority) error {
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		handler, err := host.Handler(host.Options{
+			Dist: o.Web, Mode: o.Mode, LowQuality: o.LowQuality,
+			Sessions: map[string]host.Session{m.Session: {
+				Homeserver: m.Homeserver.ClientURL, UserID: m.User.UserID.String(), DeviceID: m.User.DeviceID.String(),
+				AccessToken: m.User.AccessToken, RoomID: t.Room.String(), Ministry: m.Name,
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		listener, err := net.Listen("tcp", net.JoinHostPort(m.address, strconv.Itoa(m.ports.host)))
+		if err != nil {
+			return err
+		}
+		m.HostURL = "http://" + listener.Addr().String()
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(listener) }()
+		t.cleanups = append(t.cleanups, func() error {
+			err := server.Close()
+			<-served
+			return err
+		})
+	}
+	return nil
+}
+
+// ports of one ministry, on its own loopback address.
+type ports struct {
+	client, federation, public, private, host int
+}
+
+// freePorts finds ports that nobody uses now.
+func freePorts(address string) (p ports, err error) {
+	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.host} {
+		// All stay open until the last is found, so that none is found twice.
+		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		if err != nil {
+			return p, fmt.Errorf("the loopback address %s cannot be used: %w", address, err)
+		}
+		defer listener.Close()
+		*into = listener.Addr().(*net.TCPAddr).Port
+	}
+	return p, nil
+}
