@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -203,22 +204,26 @@ func mode(t *testing.T, path string) os.FileMode {
 }
 
 // TestReadThenWrite is what fails on SQLite without immediate transactions:
-// two transactions that read first, and then both write.
+// transactions that read first and then write, at once.
 func TestReadThenWrite(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		exec(t, db, putSession, "room", "!r:example.org", "slot")
 		var wg sync.WaitGroup
-		errs := make([]error, 8)
+		const writers, times = 4, 25
+		errs := make([]error, writers)
+		increment := func(ctx context.Context) error {
+			var at int64
+			if err := db.QueryRow(ctx, "SELECT last_granted_at FROM call_session").Scan(&at); err != nil {
+				return err
+			}
+			_, err := db.Exec(ctx, "UPDATE call_session SET last_granted_at = last_granted_at + 1")
+			return err
+		}
 		for i := range errs {
 			wg.Go(func() {
-				errs[i] = db.DoTxn(t.Context(), nil, func(ctx context.Context) error {
-					var at int64
-					if err := db.QueryRow(ctx, "SELECT last_granted_at FROM call_session").Scan(&at); err != nil {
-						return err
-					}
-					_, err := db.Exec(ctx, "UPDATE call_session SET last_granted_at = last_granted_at + 1")
-					return err
-				})
+				for range times {
+					errs[i] = errors.Join(errs[i], db.DoTxn(t.Context(), nil, increment))
+				}
 			})
 		}
 		wg.Wait()
@@ -227,7 +232,7 @@ func TestReadThenWrite(t *testing.T) {
 		}
 		var at int
 		require.NoError(t, db.QueryRow(t.Context(), "SELECT last_granted_at FROM call_session").Scan(&at))
-		require.Equal(t, 1008, at)
+		require.Equal(t, 1000+writers*times, at)
 	})
 }
 
