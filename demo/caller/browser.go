@@ -30,6 +30,7 @@ var flags = []string{
 	"--disable-quic",
 	"--no-first-run",
 	"--no-default-browser-check",
+	"--disable-audio-output",
 	"--disable-background-networking",
 	"--disable-background-timer-throttling",
 	"--disable-backgrounding-occluded-windows",
@@ -40,7 +41,6 @@ var flags = []string{
 	"--disable-dev-shm-usage",
 	"--disable-extensions",
 	"--disable-sync",
-	"--mute-audio",
 	"--password-store=basic",
 	"--use-fake-ui-for-media-stream",
 	"--use-fake-device-for-media-stream",
@@ -67,7 +67,7 @@ func launch(program, profile, sound string) (*browser, error) {
 	// Settings of the person who runs this must not reach the browser, nor its
 	// files their home.
 	cmd.Env = append(os.Environ(), "HOME="+profile, "XDG_CONFIG_HOME="+profile, "XDG_CACHE_HOME="+profile,
-		"DBUS_SESSION_BUS_ADDRESS=disabled:", "DBUS_SYSTEM_BUS_ADDRESS=disabled:")
+		"DBUS_SESSION_BUS_ADDRESS=/dev/null", "DBUS_SYSTEM_BUS_ADDRESS=/dev/null")
 	cmd.Stderr = &stderr{browser: b}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second

@@ -128,7 +128,7 @@ func do[T any](ctx context.Context, c *Caller, action chromedp.Action[T]) (T, er
 	switch {
 	case err == nil:
 		return result, nil
-	case c.browser.ended():
+	case c.browser.ended() || c.tab.Err() != nil:
 		return result, ErrGone
 	case ctx.Err() != nil:
 		return result, context.Cause(ctx)

@@ -74,7 +74,7 @@ const (
 // explain adds to an error what the page showed and the end of the console.
 func (c *Caller) explain(doing string, err error) error {
 	shown := "(no page)"
-	if c.tab != nil && !c.browser.ended() {
+	if c.tab != nil && c.tab.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 		defer cancel()
 		var failed error
@@ -83,7 +83,7 @@ func (c *Caller) explain(doing string, err error) error {
 		}
 	}
 	lines := c.console.lines()
-	if c.browser != nil {
+	if c.browser != nil && (len(lines) == 0 || c.browser.ended()) {
 		lines = append(lines, c.browser.said.lines()...)
 	}
 	lines = lines[max(0, len(lines)-explainLines):]

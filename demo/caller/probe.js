@@ -14,7 +14,10 @@
 
   const sampleWidth = 64;
   const sampleHeight = 36;
-  const newImage = 1.5; // mean difference of a sample, of 255, that is a new image
+  // A new image has this share of pixels whose colour moved this far, of 255:
+  // what a codec does to a picture that stands still is less.
+  const movedShare = 0.005;
+  const movedFar = 40;
   const silence = -60; // dB, of a spectrum's peak
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: sampleWidth, height: sampleHeight });
@@ -43,14 +46,21 @@
         : []);
   }
 
+  // moved is the share of pixels that differ, red, green or blue.
+  function moved(data, last) {
+    let pixels = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      if ([0, 1, 2].some((c) => Math.abs(data[i + c] - last[i + c]) > movedFar)) pixels++;
+    }
+    return 4 * pixels / data.length;
+  }
+
   function look(element) {
     if (element.videoWidth === 0) return;
     paint.drawImage(element, 0, 0, sampleWidth, sampleHeight);
     const { data } = paint.getImageData(0, 0, sampleWidth, sampleHeight);
     const eye = eyes.get(element) ?? { last: null, images: 0 };
-    let difference = 0;
-    if (eye.last) for (let i = 0; i < data.length; i++) difference += Math.abs(data[i] - eye.last[i]);
-    if (!eye.last || difference / (data.length * 0.75) > newImage) {
+    if (!eye.last || moved(data, eye.last) >= movedShare) {
       eye.images++;
       eye.last = data;
     }
