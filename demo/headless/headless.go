@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -116,10 +117,16 @@ func (r *run) call(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, agnes.Close()) }()
 
+	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.keepConsoles(callers))
+		}
+	}()
 	if err := r.awaitLive(ctx, agnes, bruno); err != nil {
 		return err
 	}
-	for name, c := range map[string]*caller.Caller{"agnes": agnes, "bruno": bruno} {
+	for name, c := range callers {
 		path := filepath.Join(r.options.Out, name+".png")
 		if err := c.Screenshot(ctx, path); err != nil {
 			return err
@@ -131,6 +138,16 @@ func (r *run) call(ctx context.Context) (err error) {
 	}
 	r.report.KillSeen, err = r.kill(ctx, bruno)
 	return err
+}
+
+// keepConsoles writes what the browsers said, to look into what went wrong.
+func (r *run) keepConsoles(callers map[string]*caller.Caller) error {
+	var failures []error
+	for name, c := range callers {
+		path := filepath.Join(r.options.Out, name+".console.txt")
+		failures = append(failures, os.WriteFile(path, []byte(strings.Join(c.Console(), "\n")), 0o644))
+	}
+	return errors.Join(failures...)
 }
 
 func (r *run) open(ctx context.Context, m *town.Ministry, tone, hears int) (*caller.Caller, error) {
