@@ -3,6 +3,8 @@ import { ClientWidgetApi, Widget } from "matrix-widget-api";
 import { Driver, readable } from "./driver.js";
 import { Trouble } from "./trouble.js";
 
+// Until Element Call has loaded. What comes then may wait for a person, who is
+// asked for camera and microphone.
 const openTimeout = 45_000;
 
 // Call is one stay in the call: Element Call in a frame, fed from the client.
@@ -30,7 +32,10 @@ export class Call {
     this.api = new ClientWidgetApi(widget, this.frame, new Driver(client, room));
     this.api.setViewedRoomId(room.roomId);
     this.listen();
-    this.api.once("ready", () => this.feed());
+    this.api.once("ready", () => {
+      clearTimeout(this.timer);
+      this.feed();
+    });
     this.api.once("error:preparing", (cause) => this.failed(new Trouble("call", cause)));
     this.timer = setTimeout(() => this.failed(new Trouble("call")), openTimeout);
   }
@@ -46,7 +51,7 @@ export class Call {
       });
     answer("set_always_on_screen", null, { success: true });
     answer("io.element.device_mute", null);
-    answer("io.element.join", () => { clearTimeout(this.timer); this.joined(); });
+    answer("io.element.join", this.joined);
     answer("im.vector.hangup", null);
     answer("io.element.close", () => { this.end(); this.left(); });
   }

@@ -23,6 +23,7 @@ function showError(text, error) {
   $("error").textContent = text.errors[error.kind ?? "call"] + (cause ? ` (${cause})` : "");
   $("error").hidden = false;
   $("status").textContent = "";
+  $("notice").hidden = true;
   setState("error");
 }
 
@@ -88,7 +89,12 @@ async function main() {
       $("status").textContent = text[state];
       $("join").textContent = state === "left" ? text.again : text.join;
       $("join").disabled = false;
+      $("join").hidden = false;
       $("join").focus();
+    };
+    const failed = (error) => {
+      showError(text, error);
+      $("join").disabled = false;
     };
     const join = async () => {
       $("join").disabled = true;
@@ -101,10 +107,10 @@ async function main() {
         stage: $("stage"),
         joined: () => setState("joined"),
         left: () => ready("left"),
-        failed: (error) => { showError(text, error); $("join").disabled = false; },
+        failed,
       });
     };
-    $("join").addEventListener("click", () => join().catch((error) => showError(text, new Trouble("call", error))));
+    $("join").addEventListener("click", () => join().catch((cause) => failed(new Trouble("call", cause))));
     ready("ready");
     if (auto) $("join").click();
   } catch (error) {

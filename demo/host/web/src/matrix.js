@@ -21,11 +21,13 @@ export async function connect(account) {
   } catch (cause) {
     throw new Trouble("crypto", cause);
   }
+  const elsewhere = await keysElsewhere(client);
   const synced = firstSync(client);
   await client.startClient({ initialSyncLimit: 20, disablePresence: true });
   await synced;
   const room = client.getRoom(account.roomId);
   if (room?.getMyMembership() !== "join") throw new Trouble("room");
+  if (elsewhere && room.hasEncryptionStateEvent()) throw new Trouble("browser");
   return { client, room };
 }
 
@@ -35,6 +37,15 @@ async function whoami(client) {
   } catch (cause) {
     throw new Trouble(cause.httpStatus === 401 ? "session" : "server", cause);
   }
+}
+
+// keysElsewhere says whether this device has published other keys than those of
+// this browser. It must be asked before the client starts and publishes its own.
+async function keysElsewhere(client) {
+  const [user, device] = [client.getUserId(), client.getDeviceId()];
+  const published = (await client.downloadKeysForUsers([user])).device_keys?.[user]?.[device];
+  const own = await client.getCrypto().getOwnDeviceKeys();
+  return published !== undefined && published.keys[`ed25519:${device}`] !== own.ed25519;
 }
 
 function firstSync(client) {
