@@ -1,6 +1,8 @@
 // Package config is the only place that knows viper. It turns a YAML file, the
 // environment and secret files into plain structs, checks all of them at once,
-// and hands every package its own section.
+// and hands every package its own section. It never watches files, and it keeps
+// no state: a reload is another Load. A Config is written by nobody once it is
+// loaded, so any number of goroutines may read it.
 package config
 
 import "time"

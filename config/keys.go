@@ -61,13 +61,27 @@ func expected(t reflect.Type) string {
 
 // nearest is the known key that an unknown one was probably meant to be, or "".
 func nearest(unknown string, known []string) string {
-	best, distance := "", 4
+	// A third of the letters, and no more than three, may be wrong.
+	best, distance := "", min(3, (len(unknown)+2)/3)+1
 	for _, k := range known {
+		if len(unknown) > len(k)+distance {
+			continue
+		}
 		if d := editDistance(unknown, k); d < distance {
 			best, distance = k, d
 		}
 	}
 	return best
+}
+
+// elsewhere is the path of the key with that name in another section, or "".
+func elsewhere(name string) string {
+	for _, l := range leaves() {
+		if strings.HasSuffix(l.path, "."+name) {
+			return l.path
+		}
+	}
+	return ""
 }
 
 // editDistance is Levenshtein's.

@@ -2,15 +2,14 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"reflect"
 	"strings"
-	"time"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
@@ -42,10 +41,19 @@ func Load(path string, environ []string) (*Config, error) {
 	return &c, nil
 }
 
+// Validate checks a configuration that was not loaded but built. It reads no
+// secret files; otherwise it finds what [Load] finds, and its error is
+// [Mistakes] too.
+func (c *Config) Validate() error {
+	var mistakes Mistakes
+	c.validate(&mistakes)
+	return mistakes.err()
+}
+
 func readFile(values *viper.Viper, path string, mistakes *Mistakes) {
 	data, err := readBounded(path)
 	if err != nil {
-		mistakes.add(path, plainFileError(err), "name a file that can be read with -config")
+		mistakes.add(path, strings.TrimPrefix(plainFileError(err), path+": "), "name a file that can be read with -config")
 		return
 	}
 	var document yaml.Node
@@ -119,95 +127,16 @@ var ownVariables = map[string]bool{
 
 func viperKey(path string) string { return strings.ReplaceAll(path, ".", delimiter) }
 
+// didYouMean is what to write instead of an unknown key: the nearest of those
+// that may stand there, or the key of that name in another section.
 func didYouMean(unknown string, known []string) string {
-	if near := nearest(unknown, known); near != "" {
+	if near := cmp.Or(nearest(unknown, known), elsewhere(unknown)); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "remove it; docs/configuration.md lists all keys"
 }
 
-// decode puts the values into their fields, one by one, so that each mistake
-// is reported with its own key.
-func decode(c *Config, values *viper.Viper, mistakes *Mistakes) {
-	fields := reflect.ValueOf(c).Elem()
-	for _, l := range leaves() {
-		value := values.Get(viperKey(l.path))
-		if value == nil {
-			continue
-		}
-		into := reflect.New(l.kind)
-		decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-			Result:           into.Interface(),
-			WeaklyTypedInput: true,
-			DecodeHook:       mapstructure.DecodeHookFuncType(strictTypes),
-		})
-		if err == nil {
-			err = decoder.Decode(value)
-		}
-		if err != nil {
-			mistakes.add(l.path, "the value does not fit", expected(l.kind))
-			continue
-		}
-		fields.FieldByIndex(l.index).Set(into.Elem())
-	}
-}
-
-// strictTypes reads durations, and refuses what mapstructure would bend: a
-// number as a duration (of nanoseconds), a number as a text or a text as a
-// list.
-func strictTypes(from, to reflect.Type, value any) (any, error) {
-	errKind := fmt.Errorf("%s for %s", from, to)
-	switch {
-	case to == reflect.TypeFor[time.Duration]():
-		text, ok := value.(string)
-		if !ok {
-			return nil, errKind
-		}
-		return time.ParseDuration(text)
-	case to.Kind() == reflect.Slice && from.Kind() != reflect.Slice,
-		to.Kind() == reflect.String && from.Kind() != reflect.String,
-		to.Kind() == reflect.Int && from.Kind() != reflect.Int && from.Kind() != reflect.String,
-		to.Kind() == reflect.Bool && from.Kind() != reflect.Bool && value != "true" && value != "false":
-		return nil, errKind
-	}
-	return value, nil
-}
-
-// readSecretFiles fills in the secrets that stand in files of their own.
-func (c *Config) readSecretFiles(mistakes *Mistakes) {
-	for _, s := range []struct {
-		key    string
-		secret *Secret
-		file   string
-	}{
-		{"database.uri", &c.Database.URI, c.Database.URIFile},
-		{"livekit.secret", &c.LiveKit.Secret, c.LiveKit.SecretFile},
-	} {
-		if s.file == "" {
-			continue
-		}
-		if *s.secret != "" {
-			mistakes.add(s.key, "stands here and in "+s.key+"_file", "keep one of them")
-			continue
-		}
-		info, err := os.Stat(s.file)
-		if err != nil {
-			mistakes.add(s.key+"_file", plainFileError(err), "name a file that holds the secret and nothing else")
-			continue
-		}
-		if info.Mode().Perm()&0o007 != 0 {
-			mistakes.add(s.key+"_file", "every user of this machine can read "+s.file, "run chmod o= "+s.file)
-			continue
-		}
-		data, err := readBounded(s.file)
-		if err != nil {
-			mistakes.add(s.key+"_file", plainFileError(err), "name a file that holds the secret and nothing else")
-			continue
-		}
-		*s.secret = Secret(strings.TrimRight(string(data), "\r\n"))
-	}
-}
-
+// readBounded reads a file whose size nobody promised.
 func readBounded(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -216,7 +145,7 @@ func readBounded(path string) ([]byte, error) {
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+		err = fmt.Errorf("%s: is larger than %d bytes", path, maxFile)
 	}
 	return data, err
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Mistake is one thing that is wrong with a configuration.
@@ -42,8 +44,37 @@ func (m Mistakes) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// missing is what is wrong with a key that must be set.
+const missing = "is missing"
+
+// add notes a mistake. A key that is set wrongly, or stands in a section that
+// could not be read, is not reported as missing as well.
 func (m *Mistakes) add(key, wrong, instead string) {
-	*m = append(*m, Mistake{key, wrong, instead})
+	if wrong == missing && slices.ContainsFunc(*m, func(other Mistake) bool {
+		return other.Key == key || strings.HasPrefix(key, other.Key+".")
+	}) {
+		return
+	}
+	*m = append(*m, Mistake{oneLine(key), oneLine(wrong), oneLine(instead)})
+}
+
+// longest bounds a part of a mistake; it may repeat what stands in the file.
+const longest = 300
+
+// oneLine makes a text fit for a terminal: one line, nothing invisible.
+func oneLine(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if b.Len() >= longest {
+			return b.String() + "…"
+		}
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // err is nil when there are none.
@@ -52,7 +83,7 @@ func (m Mistakes) err() error {
 		return nil
 	}
 	slices.SortStableFunc(m, func(a, b Mistake) int {
-		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Wrong, b.Wrong))
+		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Wrong, b.Wrong), strings.Compare(a.Instead, b.Instead))
 	})
 	return slices.CompactFunc(m, func(a, b Mistake) bool { return a == b })
 }

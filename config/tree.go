@@ -92,7 +92,7 @@ func checkRules(path string, node *yaml.Node, mistakes *Mistakes) ([]map[string]
 	}
 	rules := make([]map[string]any, 0, len(node.Content))
 	for i, item := range node.Content {
-		rules = append(rules, checkSection(path+"["+strconv.Itoa(i)+"].", reflect.TypeFor[FederationRule](), item, mistakes))
+		rules = append(rules, checkSection(rulePath(path, i)+".", reflect.TypeFor[FederationRule](), item, mistakes))
 	}
 	return rules, true
 }

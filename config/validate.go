@@ -5,18 +5,18 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/rs/zerolog"
 )
 
 // validate checks what the types do not. It never stops at the first mistake.
 func (c *Config) validate(m *Mistakes) {
+	c.validateListeners(m)
 	c.Server.validate(m)
 	c.Log.validate(m)
 	c.Database.validate(m)
@@ -25,15 +25,42 @@ func (c *Config) validate(m *Mistakes) {
 	c.Federation.validate(m)
 }
 
+// validateListeners refuses two listeners on one port. Those on different
+// addresses may share it; an address that is not given is all of them. Port 0
+// is any free one. UDP has ports of its own.
+func (c *Config) validateListeners(m *Mistakes) {
+	type listener struct{ key, host, port string }
+	var all []listener
+	add := func(key, address string) {
+		host, port, err := net.SplitHostPort(address)
+		if err == nil && port != "0" {
+			if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+				host = ""
+			}
+			all = append(all, listener{key, host, port})
+		}
+	}
+	add("server.listen", c.Server.Listen)
+	add("server.private_listen", c.Server.PrivateListen)
+	if e := c.LiveKit.Embedded; c.LiveKit.Mode == "embedded" {
+		add("livekit.embedded.port", "127.0.0.1:"+strconv.Itoa(e.Port))
+		add("livekit.embedded.tcp_port", ":"+strconv.Itoa(e.TCPPort))
+	}
+	for i, l := range all {
+		for _, other := range all[:i] {
+			if l.port == other.port && (l.host == "" || other.host == "" || l.host == other.host) {
+				m.add(l.key, "has the port of "+other.key, "write another port")
+			}
+		}
+	}
+}
+
 func (s Server) validate(m *Mistakes) {
 	checkAddress(m, "server.listen", s.Listen, ":8080")
 	checkAddress(m, "server.private_listen", s.PrivateListen, "127.0.0.1:9090")
-	if s.Listen == s.PrivateListen && !strings.HasSuffix(s.Listen, ":0") {
-		m.add("server.private_listen", "is the same as server.listen", "write another port; metrics and webhooks must not be public")
-	}
 	s.validatePublicURL(m)
 	if s.DataDir == "" {
-		m.add("server.data_dir", "is missing", "name a folder that Passerelle may write to")
+		m.add("server.data_dir", missing, "name a folder that Passerelle may write to")
 	}
 	checkDuration(m, "server.stop_timeout", s.StopTimeout, time.Second, 10*time.Minute)
 }
@@ -41,12 +68,12 @@ func (s Server) validate(m *Mistakes) {
 func (s Server) validatePublicURL(m *Mistakes) {
 	const key, example = "server.public_url", "write the address that clients reach, such as https://rtc.example.gouv.fr"
 	if s.PublicURL == "" {
-		m.add(key, "is missing", example)
+		m.add(key, missing, example)
 		return
 	}
 	u, err := url.Parse(s.PublicURL)
 	switch {
-	case err != nil || u.Host == "" || u.Opaque != "":
+	case err != nil || u.Hostname() == "":
 		m.add(key, "is not an address", example)
 	case u.Scheme != "http" && u.Scheme != "https":
 		m.add(key, "has the scheme "+strconv.Quote(u.Scheme), example)
@@ -56,15 +83,13 @@ func (s Server) validatePublicURL(m *Mistakes) {
 		m.add(key, "holds more than scheme, host and path", example)
 	case strings.HasSuffix(u.Path, "/"):
 		m.add(key, "ends in a slash, and clients compare addresses as texts", "write "+strings.TrimRight(s.PublicURL, "/"))
+	case u.RawPath != "" || u.Path != "" && path.Clean(u.Path) != u.Path:
+		m.add(key, "has a path that could be written in several ways", "write it without //, /../ and %2F")
 	}
 }
 
 func (l Log) validate(m *Mistakes) {
-	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error"}, l.Level) {
-		m.add("log.level", "is not a level", "write trace, debug, info, warn or error")
-	} else if _, err := zerolog.ParseLevel(l.Level); err != nil {
-		m.add("log.level", err.Error(), "")
-	}
+	checkWord(m, "log.level", l.Level, "trace", "debug", "info", "warn", "error")
 	checkWord(m, "log.format", l.Format, "auto", "json", "console")
 }
 
@@ -73,14 +98,17 @@ func (d Database) validate(m *Mistakes) {
 	switch d.Type {
 	case "sqlite":
 		if d.Path == "" {
-			m.add("database.path", "is missing", "name the file, such as /var/lib/passerelle/passerelle.db")
+			m.add("database.path", missing, "name the file, such as /var/lib/passerelle/passerelle.db")
 		}
 		if d.URI != "" || d.URIFile != "" {
 			m.add("database.uri", "is for PostgreSQL", "remove it, or write database.type: postgres")
 		}
 	case "postgres":
+		const example = "write postgres://user:password@host/database, or name a file that holds it in database.uri_file"
 		if d.URI == "" && d.URIFile == "" {
-			m.add("database.uri", "is missing", "write postgres://user:password@host/database, or name a file that holds it in database.uri_file")
+			m.add("database.uri", missing, example)
+		} else if d.URI != "" && !isPostgresURI(d.URI.Reveal()) {
+			m.add("database.uri", "is not a connection string", example)
 		}
 	}
 	checkRange(m, "database.max_open_conns", d.MaxOpenConns, 1, 1000)
@@ -106,17 +134,17 @@ func (l LiveKit) validateExternal(m *Mistakes) {
 	u, err := url.Parse(l.URL)
 	switch {
 	case l.URL == "":
-		m.add("livekit.url", "is missing", example)
-	case err != nil || u.Host == "" || !slices.Contains([]string{"ws", "wss", "http", "https"}, u.Scheme):
+		m.add("livekit.url", missing, example)
+	case err != nil || u.Hostname() == "" || !slices.Contains([]string{"ws", "wss", "http", "https"}, u.Scheme):
 		m.add("livekit.url", "is not an address", example)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		m.add("livekit.url", "holds more than scheme, host and path", example)
 	}
 	if l.Key == "" {
-		m.add("livekit.key", "is missing", "write the ID of LiveKit's API key")
+		m.add("livekit.key", missing, "write the ID of LiveKit's API key")
 	}
 	if l.Secret == "" && l.SecretFile == "" {
-		m.add("livekit.secret", "is missing", "name a file that holds LiveKit's API secret in livekit.secret_file")
+		m.add("livekit.secret", missing, "name a file that holds LiveKit's API secret in livekit.secret_file")
 	}
 	if l.Secret != "" {
 		checkSecret(m, "livekit.secret", l.Key, l.Secret)
@@ -124,22 +152,9 @@ func (l LiveKit) validateExternal(m *Mistakes) {
 }
 
 func (e Embedded) validate(m *Mistakes) {
-	ports := map[int]string{}
-	for _, p := range []struct {
-		key  string
-		port int
-	}{{"port", e.Port}, {"tcp_port", e.TCPPort}, {"udp_port", e.UDPPort}} {
-		key := "livekit.embedded." + p.key
-		if p.port < 0 || p.port > 65535 {
-			m.add(key, "is not a port", "write a number from 1 to 65535")
-			continue
-		}
-		// UDP and TCP have ports of their own; two of TCP must differ.
-		if other, taken := ports[p.port]; taken && p.port != 0 && p.key == "tcp_port" {
-			m.add(key, "is the port of "+other+" too", "write another one")
-		}
-		ports[p.port] = key
-	}
+	checkRange(m, "livekit.embedded.port", e.Port, 0, 65535)
+	checkRange(m, "livekit.embedded.udp_port", e.UDPPort, 0, 65535)
+	checkRange(m, "livekit.embedded.tcp_port", e.TCPPort, 0, 65535)
 	if e.NodeIP != "" {
 		if ip, err := netip.ParseAddr(e.NodeIP); err != nil || ip.IsUnspecified() || ip.IsMulticast() {
 			m.add("livekit.embedded.node_ip", "is not an address that clients can reach", "write an IP address such as 192.0.2.10")
@@ -161,17 +176,17 @@ func (f Focus) validate(m *Mistakes) {
 }
 
 // serverGlob is a server name in lower case in which * and ? may stand for
-// letters: the characters of host names, IP literals and ports.
-var serverGlob = regexp.MustCompile(`^[a-z0-9.*?\-\[\]:]+$`)
+// characters: a host name or an IP literal, and perhaps a port.
+var serverGlob = regexp.MustCompile(`^([a-z0-9.*?-]+|\[[0-9a-f:.*?]+\])(:[0-9*?]+)?$`)
 
 func (f Federation) validate(m *Mistakes) {
 	seen := map[string]bool{}
 	for i, rule := range f.Rules {
-		key := "federation.rules[" + strconv.Itoa(i) + "]"
+		key := rulePath("federation.rules", i)
 		switch {
 		case rule.Server == "":
-			m.add(key+".server", "is missing", "write a server name such as agent.interieur.tchap.gouv.fr, or *.tchap.gouv.fr")
-		case !serverGlob.MatchString(strings.ToLower(rule.Server)) || strings.Contains(rule.Server, "://"):
+			m.add(key+".server", missing, "write a server name such as agent.interieur.tchap.gouv.fr, or *.tchap.gouv.fr")
+		case !serverGlob.MatchString(strings.ToLower(rule.Server)):
 			m.add(key+".server", strconv.Quote(rule.Server)+" is not a server name", "write the name alone, without scheme and path")
 		case rule.Server != strings.ToLower(rule.Server):
 			m.add(key+".server", "has capital letters", "write "+strings.ToLower(rule.Server))
@@ -185,84 +200,19 @@ func (f Federation) validate(m *Mistakes) {
 		}
 	}
 	for _, network := range f.AllowNetworks {
-		if _, err := netip.ParsePrefix(network); err != nil {
+		if prefix, err := netip.ParsePrefix(network); err != nil {
 			m.add("federation.allow_networks", strconv.Quote(network)+" is not an address range", "write a CIDR such as 10.1.0.0/16")
+		} else if prefix != prefix.Masked() {
+			m.add("federation.allow_networks", network+" is not the beginning of its range", "write "+prefix.Masked().String())
 		}
 	}
 	for _, file := range f.CAFiles {
 		data, err := readBounded(file)
 		if err != nil {
-			m.add("federation.ca_files", plainFileError(err), "name PEM files")
+			m.add("federation.ca_files", plainFileError(err), "name PEM files that Passerelle may read")
 		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
 			m.add("federation.ca_files", filepath.Clean(file)+" holds no certificate", "name PEM files")
 		}
 	}
 	checkDuration(m, "federation.timeout", f.Timeout, 100*time.Millisecond, time.Minute)
-}
-
-// minSecret is LiveKit's own least length.
-const minSecret = 32
-
-// wellKnown are secrets that stand in documentation and sample files.
-var wellKnown = []string{
-	"secret", "devkey", "changeme", "change-me", "password", "replace", "example", "yourlivekit", "your-", "livekitsecret",
-	"apisecret", "mysecret", "supersecret", "placeholder", "insecure", "0123456789", "abcdefgh",
-}
-
-// checkSecret refuses what anybody could guess. Its message says nothing of
-// the secret.
-func checkSecret(m *Mistakes, key, id string, secret Secret) {
-	const instead = "make one with: openssl rand -hex 32"
-	text := strings.ToLower(secret.Reveal())
-	distinct := map[rune]bool{}
-	for _, r := range text {
-		distinct[r] = true
-	}
-	switch {
-	case len(text) < minSecret:
-		m.add(key, "is shorter than "+strconv.Itoa(minSecret)+" characters", instead)
-	case len(distinct) < 8 || id != "" && text == strings.ToLower(id),
-		slices.ContainsFunc(wellKnown, func(known string) bool { return strings.Contains(text, known) }):
-		m.add(key, "can be guessed or stands in a public sample", instead)
-	}
-}
-
-func checkAddress(m *Mistakes, key, address, example string) {
-	host, port, err := net.SplitHostPort(address)
-	number, portErr := strconv.Atoi(port)
-	if err != nil || portErr != nil || number < 0 || number > 65535 || host != "" && net.ParseIP(host) == nil {
-		m.add(key, "is not an address to listen on", "write an IP address and a port, such as "+example)
-	}
-}
-
-func checkWord(m *Mistakes, key, word string, allowed ...string) {
-	if !slices.Contains(allowed, word) {
-		m.add(key, strconv.Quote(word)+" is not known here", "write "+strings.Join(allowed[:len(allowed)-1], ", ")+" or "+allowed[len(allowed)-1])
-	}
-}
-
-func checkRange(m *Mistakes, key string, n, low, high int) {
-	if n < low || n > high {
-		m.add(key, "is out of range", "write a number from "+strconv.Itoa(low)+" to "+strconv.Itoa(high))
-	}
-}
-
-func checkDuration(m *Mistakes, key string, d, low, high time.Duration) {
-	if d < low || d > high {
-		m.add(key, "is out of range", "write a duration from "+low.String()+" to "+high.String())
-	}
-}
-
-func isHostPort(s string) bool {
-	host, port, err := net.SplitHostPort(s)
-	number, portErr := strconv.Atoi(port)
-	return err == nil && host != "" && portErr == nil && number > 0 && number < 65536
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

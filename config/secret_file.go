@@ -1,0 +1,70 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// readSecretFiles fills in the secrets that stand in files of their own.
+func (c *Config) readSecretFiles(mistakes *Mistakes) {
+	for _, s := range []struct {
+		key    string
+		secret *Secret
+		file   string
+	}{
+		{"database.uri", &c.Database.URI, c.Database.URIFile},
+		{"livekit.secret", &c.LiveKit.Secret, c.LiveKit.SecretFile},
+	} {
+		switch {
+		case s.file == "":
+		case *s.secret != "":
+			mistakes.add(s.key, "stands here and in "+s.key+"_file", "keep one of them")
+		default:
+			*s.secret = readSecretFile(s.key+"_file", s.file, mistakes)
+		}
+	}
+}
+
+// readSecretFile returns the one line that the file holds, or notes why it
+// must not be used.
+func readSecretFile(key, path string, mistakes *Mistakes) Secret {
+	const instead = "name a file that holds the secret and nothing else"
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("is a folder")}
+	}
+	if err != nil {
+		mistakes.add(key, plainFileError(err), instead)
+		return ""
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		mistakes.add(key, "every user of this machine can use "+path, fmt.Sprintf("run: chmod o= %s", shellQuoted(path)))
+		return ""
+	}
+	data, err := readBounded(path)
+	secret := strings.TrimRight(string(data), "\r\n")
+	switch {
+	case err != nil:
+		mistakes.add(key, plainFileError(err), instead)
+	case secret == "":
+		mistakes.add(key, path+" is empty", instead)
+	case strings.ContainsAny(secret, "\r\n\x00"):
+		mistakes.add(key, path+" holds more than one line", instead)
+	default:
+		return Secret(secret)
+	}
+	return ""
+}
+
+// shellQuoted is the path as it is typed into a shell.
+func shellQuoted(path string) string {
+	if !strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-", r)
+	}) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
