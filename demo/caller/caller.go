@@ -145,6 +145,16 @@ func (c *Caller) InCall(ctx context.Context) ([]string, error) {
 	return users, nil
 }
 
+// Shown is the text of the page and of the call's frame, on one line and cut
+// short, after the state that the page gives itself.
+func (c *Caller) Shown(ctx context.Context) (string, error) {
+	shown, err := do(ctx, c, chromedp.Evaluate[string](`passerelleProbe.shown()`))
+	if err != nil {
+		return "", fmt.Errorf("caller %s: reading the page: %w", c.opts.Name, err)
+	}
+	return shown, nil
+}
+
 // Screenshot writes what the page shows as a PNG file.
 func (c *Caller) Screenshot(ctx context.Context, path string) error {
 	picture, err := do(ctx, c, chromedp.CaptureScreenshot())

@@ -72,6 +72,10 @@ func TestCallerSeesHearsAndLeaves(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"@agnes:a.test", "@bruno:b.test"}, users)
 
+	shown, err := c.Shown(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "joined: Agnès Bruno | in the frame: Waiting for media Leave", shown)
+
 	console := strings.Join(c.Console(), "\n")
 	for _, line := range []string{"the page {has: ", "warning: the frame", "nobody catches this"} {
 		require.Contains(t, console, line)

@@ -45,9 +45,10 @@ func (c *Caller) WaitLive(ctx context.Context) (Media, error) {
 			return false, err
 		}
 		m = measured
-		if m.Energy > before.Energy && heard(m.PeakHz, c.opts.Hears) {
+		switch {
+		case m.Energy > before.Energy && heard(m.PeakHz, c.opts.Hears):
 			tones++
-		} else if m.Energy != before.Energy {
+		case m.Energy != before.Energy && c.opts.Hears != 0: // any sound may pause
 			tones = 0
 		}
 		return m.Frames >= enoughFrames && m.Images >= enoughImages && m.Width > 0 && tones >= enoughTones, nil
@@ -78,7 +79,7 @@ func (c *Caller) explain(doing string, err error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 		defer cancel()
 		var failed error
-		if shown, failed = do(ctx, c, chromedp.Evaluate[string](`passerelleProbe.shown()`)); failed != nil {
+		if shown, failed = c.Shown(ctx); failed != nil {
 			shown = "(" + failed.Error() + ")"
 		}
 	}
