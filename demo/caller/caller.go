@@ -168,28 +168,30 @@ func (c *Caller) Screenshot(ctx context.Context, path string) error {
 }
 
 // HangUp presses Element Call's own button with the mouse and waits until the
-// page says that the call was left. What others see may be earlier.
-func (c *Caller) HangUp(ctx context.Context) error {
+// page says that the call was left. It returns when the button was pressed;
+// what others see of it may come before the page says so.
+func (c *Caller) HangUp(ctx context.Context) (pressed time.Time, err error) {
 	type point struct{ X, Y float64 }
 	var button *point
-	err := c.poll(ctx, func() (done bool, err error) {
+	err = c.poll(ctx, func() (done bool, err error) {
 		button, err = do(ctx, c, chromedp.Evaluate[*point](`passerelleProbe.leaveButton()`))
 		return button != nil, err
 	})
 	if err != nil {
-		return c.explain("finding the button that leaves", err)
+		return pressed, c.explain("finding the button that leaves", err)
 	}
+	pressed = time.Now()
 	if _, err := do(ctx, c, chromedp.MouseClickXY(button.X, button.Y)); err != nil {
-		return c.explain("pressing the button that leaves", err)
+		return pressed, c.explain("pressing the button that leaves", err)
 	}
 	err = c.poll(ctx, func() (bool, error) {
 		state, err := do(ctx, c, chromedp.Evaluate[string](`passerelleProbe.state()`))
 		return state == "left", err
 	})
 	if err != nil {
-		return c.explain("leaving the call", err)
+		return pressed, c.explain("leaving the call", err)
 	}
-	return nil
+	return pressed, nil
 }
 
 const pollInterval = 200 * time.Millisecond

@@ -89,7 +89,8 @@ func TestCallerSeesHearsAndLeaves(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, picture.Bounds().Dx(), 1000)
 
-	require.NoError(t, c.HangUp(ctx))
+	_, err = c.HangUp(ctx)
+	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	require.NoError(t, c.Close(), "a second time")
 	require.Empty(t, browsers(t, opts.Dir))
@@ -157,7 +158,8 @@ func TestKillEndsTheBrowserAtOnce(t *testing.T) {
 	require.ErrorIs(t, <-waiting, caller.ErrGone)
 	_, err := c.InCall(t.Context())
 	require.ErrorIs(t, err, caller.ErrGone)
-	require.ErrorIs(t, c.HangUp(t.Context()), caller.ErrGone)
+	_, err = c.HangUp(t.Context())
+	require.ErrorIs(t, err, caller.ErrGone)
 	require.ErrorIs(t, c.Screenshot(t.Context(), filepath.Join(t.TempDir(), "none.png")), caller.ErrGone)
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,16 +68,10 @@ type Report struct {
 // with an error.
 func Run(ctx context.Context, t *town.Town, o Options) (report *Report, err error) {
 	r := &run{town: t, options: o, report: &Report{Timeline: Timeline{began: time.Now()}}, news: make(chan news, 64)}
-	watching, stop := context.WithCancel(ctx)
-	var watchers errgroup.Group
-	for _, m := range []*town.Ministry{t.Interieur, t.Finances} {
-		watchers.Go(func() error {
-			return m.User.WatchCall(watching, t.Room, func(c synapse.Change) { r.heard(watching, m, c) })
-		})
-	}
+	ctx, stop := context.WithCancel(ctx)
 	defer func() {
 		stop()
-		err = errors.Join(err, watchers.Wait())
+		err = errors.Join(err, r.watchers.Wait())
 	}()
 	return r.report, r.call(ctx)
 }
@@ -87,13 +82,64 @@ type run struct {
 	options Options
 	report  *Report
 	// news comes from the two watchers; when it is full they wait.
-	news chan news
+	news     chan news
+	watchers errgroup.Group
 }
 
 // news is a change in who is in the call, as a ministry's homeserver saw it.
 type news struct {
 	synapse.Change
 	from *town.Ministry
+}
+
+// watch follows who is in the call as m's homeserver has it. Sticky events of
+// an encrypted room are encrypted, so there it is m's caller, whose browser has
+// the keys, that is asked, over and over; the answer is a little later then.
+func (r *run) watch(ctx context.Context, m *town.Ministry, c *caller.Caller) {
+	report := func(change synapse.Change) { r.heard(ctx, m, change) }
+	r.watchers.Go(func() error {
+		if !r.town.HiddenMembers {
+			return m.Watcher.WatchCall(ctx, r.town.Room, report)
+		}
+		return r.watchPage(ctx, c, report)
+	})
+}
+
+// pageInterval is how often a page is asked.
+const pageInterval = 50 * time.Millisecond
+
+// watchPage reports until ctx is done or the browser is gone.
+func (r *run) watchPage(ctx context.Context, c *caller.Caller, report func(synapse.Change)) error {
+	ticker := time.NewTicker(pageInterval)
+	defer ticker.Stop()
+	in := map[string]bool{}
+	for {
+		users, err := c.InCall(ctx)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, caller.ErrGone):
+			return nil
+		case err != nil:
+			return err
+		}
+		now := time.Now()
+		for user := range in {
+			if !slices.Contains(users, user) {
+				delete(in, user)
+				report(synapse.Change{At: now, User: id.UserID(user)})
+			}
+		}
+		for _, user := range users {
+			if !in[user] {
+				in[user] = true
+				report(synapse.Change{At: now, User: id.UserID(user), Joined: true})
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (r *run) heard(ctx context.Context, m *town.Ministry, c synapse.Change) {
@@ -117,6 +163,8 @@ func (r *run) call(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, agnes.Close()) }()
 
+	r.watch(ctx, t.Interieur, agnes)
+	r.watch(ctx, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
 		if err != nil {
@@ -140,14 +188,14 @@ func (r *run) call(ctx context.Context) (err error) {
 	return err
 }
 
-// keepConsoles writes what the browsers said, to look into what went wrong.
+// keepConsoles writes what browsers and servers said, to look into what went wrong.
 func (r *run) keepConsoles(callers map[string]*caller.Caller) error {
 	var failures []error
 	for name, c := range callers {
 		path := filepath.Join(r.options.Out, name+".console.txt")
 		failures = append(failures, os.WriteFile(path, []byte(strings.Join(c.Console(), "\n")), 0o644))
 	}
-	return errors.Join(failures...)
+	return errors.Join(append(failures, r.town.KeepLogs(r.options.Out))...)
 }
 
 func (r *run) open(ctx context.Context, m *town.Ministry, tone, hears int) (*caller.Caller, error) {
@@ -186,18 +234,23 @@ func (r *run) awaitLive(ctx context.Context, agnes, bruno *caller.Caller) error 
 }
 
 // hangUp has Agnès leave by the button and waits for the Finances' news of it.
-// The click is somewhere within HangUp, so its time is counted from the start:
-// what is measured is never less than what was.
 func (r *run) hangUp(ctx context.Context, agnes *caller.Caller) (time.Duration, error) {
-	began := time.Now()
-	r.report.Timeline.note(began, "agnes", "presses the button that leaves", "")
-	pressed := make(chan error, 1)
-	go func() { pressed <- agnes.HangUp(ctx) }()
+	type press struct {
+		at  time.Time
+		err error
+	}
+	pressing := make(chan press, 1)
+	go func() {
+		at, err := agnes.HangUp(ctx)
+		pressing <- press{at, err}
+	}()
 	seen, err := r.awaitLeave(ctx, r.town.Finances, r.town.Interieur.User.UserID, 30*time.Second)
-	if err := errors.Join(err, <-pressed); err != nil {
+	pressed := <-pressing
+	if err := errors.Join(err, pressed.err); err != nil {
 		return 0, err
 	}
-	took := seen.Sub(began)
+	r.report.Timeline.note(pressed.at, "agnes", "presses the button that leaves", "")
+	took := seen.Sub(pressed.at)
 	if took >= buttonWithin {
 		return took, fmt.Errorf("the button's leave was seen after %s, not within %s", took.Round(time.Millisecond), buttonWithin)
 	}

@@ -37,6 +37,26 @@ func (s *Server) Register(ctx context.Context, localpart, displayName string) (*
 	return &User{client}, nil
 }
 
+// Watcher signs the user in on one more device. Whoever follows a room beside
+// the user's browser needs one: what is sent to a device, call keys among it,
+// is handed to the first that asks.
+func (s *Server) Watcher(ctx context.Context, user *User) (*User, error) {
+	client, err := mautrix.NewClient(s.ClientURL, "", "")
+	if err != nil {
+		return nil, err
+	}
+	_, err = client.Login(ctx, &mautrix.ReqLogin{
+		Type:             mautrix.AuthTypePassword,
+		Identifier:       mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: user.UserID.String()},
+		Password:         s.secret,
+		StoreCredentials: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign in %s once more: %w", user.UserID, err)
+	}
+	return &User{client}, nil
+}
+
 // CreateCallRoom makes a room in which every member may call, and invites.
 func (u *User) CreateCallRoom(ctx context.Context, name string, encrypted bool, invite ...id.UserID) (id.RoomID, error) {
 	request := map[string]any{

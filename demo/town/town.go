@@ -39,9 +39,10 @@ type Ministry struct {
 	// Name is for people.
 	Name       string
 	Homeserver *synapse.Server
-	// User is its member of staff; Session names the account on the host page.
-	User    *synapse.User
-	Session string
+	// User is its member of staff, on the device of the host page, where
+	// Session names the account; Watcher is the same user on another device.
+	User, Watcher *synapse.User
+	Session       string
 	// PublicURL is its Passerelle's; HostURL that of its host page.
 	PublicURL, HostURL string
 
@@ -60,13 +61,15 @@ func (m *Ministry) Link(lang string, auto bool) string {
 type Town struct {
 	Interieur, Finances *Ministry
 	Room                id.RoomID
+	// HiddenMembers: who is in the call is encrypted, so that no server sees it.
+	HiddenMembers bool
 
 	cleanups []func() error // run last to first
 }
 
 // Start builds the town. When it fails, everything is taken down again.
 func Start(ctx context.Context, o Options) (_ *Town, err error) {
-	t := &Town{}
+	t := &Town{HiddenMembers: o.Encrypted && o.Mode == host.Matrix2}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
@@ -105,6 +108,22 @@ func (t *Town) Stop() error {
 		failures = append(failures, t.cleanups[i]())
 	}
 	t.cleanups = nil
+	return errors.Join(failures...)
+}
+
+// KeepLogs copies what the servers said to a folder, to look into what went
+// wrong.
+func (t *Town) KeepLogs(dir string) error {
+	var failures []error
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		for _, log := range []string{filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log")} {
+			data, err := os.ReadFile(log)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, m.Session+"."+filepath.Base(log)), data, 0o644)
+			}
+			failures = append(failures, err)
+		}
+	}
 	return errors.Join(failures...)
 }
 
@@ -178,7 +197,15 @@ func (t *Town) settle(ctx context.Context, o Options, _ *synapse.Authority) (err
 	if err != nil {
 		return err
 	}
-	return t.Finances.User.JoinInvited(ctx, t.Room, t.Interieur.Homeserver.Name)
+	if err = t.Finances.User.JoinInvited(ctx, t.Room, t.Interieur.Homeserver.Name); err != nil {
+		return err
+	}
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		if m.Watcher, err = m.Homeserver.Watcher(ctx, m.User); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openHostPages serves each ministry's host page.
