@@ -151,6 +151,10 @@ func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
 // "pass" in ASCII.
 const lockNumber = 0x70617373
 
+// lockTimeout bounds the wait for it: long enough for the upgrade of a large
+// database, and short enough for a start that hangs to be noticed.
+const lockTimeout = 5 * time.Minute
+
 func upgrade(ctx context.Context, db *dbutil.Database) error {
 	if db.Dialect == dbutil.Postgres {
 		conn, err := db.RawDB.Conn(ctx)
@@ -158,8 +162,8 @@ func upgrade(ctx context.Context, db *dbutil.Database) error {
 			return fmt.Errorf("lock database for its upgrade: %w", err)
 		}
 		defer func() { _ = conn.Close() }()
-		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockNumber); err != nil {
-			return fmt.Errorf("lock database for its upgrade: %w", err)
+		if err := lock(ctx, conn); err != nil {
+			return fmt.Errorf("wait until another Passerelle has upgraded the database: %w", err)
 		}
 		defer unlock(ctx, conn)
 	}
@@ -184,6 +188,13 @@ func tooNew(ctx context.Context, db *dbutil.Database) error {
 	return fmt.Errorf("%w: its schema is v%d and needs a Passerelle that knows v%d, this one knows v%d; "+
 		"start the newer Passerelle again, or restore the backup from before its first start",
 		ErrTooNew, version, compat, len(db.UpgradeTable))
+}
+
+func lock(ctx context.Context, conn *sql.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lockNumber)
+	return err
 }
 
 // unlock gives the lock back even when the start was given up meanwhile: the

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -166,6 +167,31 @@ func TestStartAtOnce(t *testing.T) {
 	require.Equal(t, 1, count(t, db, "version"))
 	require.Equal(t, 1, db.RawDB.Stats().MaxOpenConnections)
 	require.Zero(t, count(t, db, "pg_locks WHERE locktype = 'advisory'"), "the lock was given back")
+}
+
+// TestStartIsGivenUp while another process holds the lock.
+func TestStartIsGivenUp(t *testing.T) {
+	o := migrationstest.Postgres(t)
+	db, err := migrations.Open(t.Context(), o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	other, err := db.RawDB.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, other.Close()) }()
+	const number = 0x70617373 // never to change: older versions must wait for newer ones
+	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_lock($1)", number)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = migrations.Open(ctx, o)
+	require.ErrorContains(t, err, "wait until another Passerelle has upgraded the database")
+
+	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_unlock($1)", number)
+	require.NoError(t, err)
+	again, err := migrations.Open(t.Context(), o)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
 }
 
 func TestSQLiteFile(t *testing.T) {
