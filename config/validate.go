@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,30 +174,8 @@ func (f Focus) validate(m *Mistakes) {
 	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
 }
 
-// serverGlob is a server name in lower case in which * and ? may stand for
-// characters: a host name or an IP literal, and perhaps a port.
-var serverGlob = regexp.MustCompile(`^([a-z0-9.*?-]+|\[[0-9a-f:.*?]+\])(:[0-9*?]+)?$`)
-
 func (f Federation) validate(m *Mistakes) {
-	seen := map[string]bool{}
-	for i, rule := range f.Rules {
-		key := rulePath("federation.rules", i)
-		switch {
-		case rule.Server == "":
-			m.add(key+".server", missing, "write a server name such as agent.interieur.tchap.gouv.fr, or *.tchap.gouv.fr")
-		case !serverGlob.MatchString(strings.ToLower(rule.Server)):
-			m.add(key+".server", strconv.Quote(rule.Server)+" is not a server name", "write the name alone, without scheme and path")
-		case rule.Server != strings.ToLower(rule.Server):
-			m.add(key+".server", "has capital letters", "write "+strings.ToLower(rule.Server))
-		case seen[rule.Server]:
-			m.add(key+".server", rule.Server+" has a rule already", "keep one of them; the first would decide")
-		}
-		seen[rule.Server] = true
-		checkWord(m, key+".access", rule.Access, "deny", "join", "create")
-		if rule.Publish && rule.Access == "deny" {
-			m.add(key+".publish", "lends publishing to those who are denied", "remove publish, or write access: join")
-		}
-	}
+	f.validateRules(m)
 	for _, network := range f.AllowNetworks {
 		if prefix, err := netip.ParsePrefix(network); err != nil {
 			m.add("federation.allow_networks", strconv.Quote(network)+" is not an address range", "write a CIDR such as 10.1.0.0/16")

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -314,6 +315,20 @@ func TestValidateFederation(t *testing.T) {
 		return func(c *config.Config) { c.Federation.Rules = r }
 	}
 	server := func(s string) change { return rules(config.FederationRule{Server: s, Access: "join"}) }
+	list := func(servers ...string) change {
+		r := make([]config.FederationRule, len(servers))
+		for i, s := range servers {
+			r[i] = config.FederationRule{Server: s, Access: "join"}
+		}
+		return rules(r...)
+	}
+	many := func(n int) change {
+		servers := make([]string, n)
+		for i := range servers {
+			servers[i] = strconv.Itoa(i)
+		}
+		return list(servers...)
+	}
 	access := func(s string, publish bool) change {
 		return rules(config.FederationRule{Server: "a", Access: s, Publish: publish})
 	}
@@ -324,8 +339,7 @@ func TestValidateFederation(t *testing.T) {
 	check(t, []rule{
 		{"server of a rule", []change{
 			server("example.org"), server("*"), server("*.example.org"), server("m?.example.org:8448"), server("192.0.2.1:*"),
-			server("[2001:db8::1]:8448"), server("[2001:*]"),
-			rules(config.FederationRule{Server: "a", Access: "join"}, config.FederationRule{Server: "a:8448", Access: "deny"}),
+			server("[2001:db8::1]:8448"), server("[2001:*]"), server(strings.Repeat("a", 255)),
 		}, []wrong{
 			{"federation.rules[0].server: is missing", server("")},
 			{`federation.rules[0].server: "https://example.org" is not a server name ` + noServer, server("https://example.org")},
@@ -336,7 +350,25 @@ func TestValidateFederation(t *testing.T) {
 			{`federation.rules[0].server: "a:b" is not a server name`, server("a:b")},
 			{`federation.rules[0].server: "2001:db8::1" is not a server name`, server("2001:db8::1")},
 			{"federation.rules[0].server: has capital letters (write example.org)", server("Example.org")},
-			{"federation.rules[1].server: a has a rule already (keep one of them; the first would decide)", rules(config.FederationRule{Server: "a", Access: "join"}, config.FederationRule{Server: "a", Access: "create"})},
+			{"federation.rules[0].server: is longer than a server name can be (write 255 characters at most)", server(strings.Repeat("a", 256))},
+		}},
+		{"rules that never decide", []change{
+			list("a", "a:8448"), list("a:8448", "a"), list("b.a", "*.a", "*"), list("?", "*"), list("a?", "a*"), list("*.a", "a"),
+			list("a*b", "a*c"), list("*a*", "b*"), list("?a", "*a"), list("a*b", "ab*"), list("a", "?"), list("a.*", "*.a"),
+		}, []wrong{
+			{"federation.rules[1].server: a never decides: a stands above it and matches all of it (put it above federation.rules[0], or remove it)", list("a", "a")},
+			{"federation.rules[2].server: b never decides: * stands above it and matches all of it (put it above federation.rules[1]", list("a", "*", "b")},
+			{"federation.rules[1].server: b.a never decides", list("*.a", "b.a")},
+			{"federation.rules[1].server: *.b.a never decides", list("*.a", "*.b.a")},
+			{"federation.rules[1].server: ** never decides", list("*", "**")},
+			{"federation.rules[1].server: * never decides", list("**", "*")},
+			{"federation.rules[1].server: ? never decides", list("*", "?")},
+			{"federation.rules[1].server: a?c never decides", list("a??", "a?c")},
+			{"federation.rules[1].server: axbxb never decides", list("a*b", "axbxb")},
+			{"federation.rules[1].server: a*b:8448 never decides", list("a*b:*", "a*b:8448")},
+		}},
+		{"many rules", []change{many(1000)}, []wrong{
+			{"federation.rules: has more than 1000 rules", many(1001)},
 		}},
 		{"access of a rule", []change{
 			access("deny", false), access("join", false), access("join", true), access("create", false), access("create", true),
