@@ -30,6 +30,7 @@ import (
 
 type options struct {
 	headless  bool
+	parts     bool
 	mode      string
 	encrypted bool
 	lang      string
@@ -41,6 +42,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.headless, "headless", false, "let two browsers call, check that they see and hear each other, and end")
+	flag.BoolVar(&o.parts, "parts", false, "fetch what the demonstration and the tests need, and end")
 	flag.StringVar(&o.mode, "mode", string(host.Compatibility), "how Element Call says who is in the call: compatibility or matrix_2_0")
 	flag.BoolVar(&o.encrypted, "encrypted", false, "call in an encrypted room")
 	flag.StringVar(&o.lang, "lang", "fr", "language of the pages and of this program: fr or en")
@@ -70,6 +72,9 @@ func run(ctx context.Context, o options, say text) error {
 	store, err := parts.Open(os.Stdout, true)
 	if err != nil {
 		return err
+	}
+	if o.parts {
+		return fetchAll(ctx, store)
 	}
 	build := town.Options{Mode: host.Mode(o.mode), Encrypted: o.encrypted, LowQuality: o.headless}
 	if build.Binary, err = buildBinary(ctx, store, say); err != nil {
@@ -103,11 +108,21 @@ func run(ctx context.Context, o options, say text) error {
 	return nil
 }
 
+// fetchAll fetches every part, those of the tests too.
+func fetchAll(ctx context.Context, store *parts.Store) error {
+	for _, fetch := range []func(context.Context) (string, error){store.Synapse, store.Web, store.Chromium, store.Postgres} {
+		if _, err := fetch(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // buildBinary builds Passerelle from the checkout.
 func buildBinary(ctx context.Context, store *parts.Store, say text) (string, error) {
 	fmt.Println(say.building)
 	binary := filepath.Join(store.Dir, "bin", "passerelle")
-	command := exec.CommandContext(ctx, "go", "build", "-o", binary, ".")
+	command := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", binary, ".")
 	command.Dir = store.Root
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {

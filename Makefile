@@ -1,0 +1,25 @@
+# Passerelle's two commands are `make demo` and `make test`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test parts build lint clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+demo: ## two ministries call each other on this machine (ARGS=--headless: by themselves)
+	@go run ./demo $(ARGS)
+
+test: ## everything that CI runs, on real parts
+	@./.ci/test
+
+parts: ## fetch what demo and test need into .cache
+	@go run ./demo --parts
+
+build: ## the binary, ./passerelle
+	go build -o passerelle .
+
+lint: ## formatting, vet, staticcheck, tidy go.mod
+	@./.ci/test lint
+
+clean: ## remove everything that was fetched and built
+	rm -rf .cache demo-out passerelle
