@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -11,10 +12,9 @@ import (
 // and that the operator did not list.
 var errAddress = errors.New("the address is not public, and federation.allow_networks does not list it")
 
-// special are the ranges beyond those that netip knows (private, loopback,
-// link-local, multicast, unspecified) in which no public homeserver can be
-// (IANA special-purpose address registries), and those that embed an IPv4
-// address which could be anything.
+// special are the ranges, beyond those that netip knows (private, loopback,
+// link-local, multicast, unspecified), in which no public homeserver can be
+// (IANA special-purpose address registries).
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),       // this network
 	netip.MustParsePrefix("100.64.0.0/10"),   // carrier-grade NAT
@@ -25,17 +25,16 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("198.51.100.0/24"), // documentation
 	netip.MustParsePrefix("203.0.113.0/24"),  // documentation
 	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, broadcast
-	netip.MustParsePrefix("::/96"),           // IPv4-compatible
-	netip.MustParsePrefix("64:ff9b::/96"),    // NAT64
-	netip.MustParsePrefix("64:ff9b:1::/48"),  // local NAT64
-	netip.MustParsePrefix("100::/64"),        // discard
 	netip.MustParsePrefix("2001::/23"),       // protocol assignments, Teredo
 	netip.MustParsePrefix("2001:db8::/32"),   // documentation
-	netip.MustParsePrefix("2002::/16"),       // 6to4
+	netip.MustParsePrefix("2002::/16"),       // 6to4: holds an IPv4 address
 	netip.MustParsePrefix("3fff::/20"),       // documentation
-	netip.MustParsePrefix("5f00::/16"),       // segment routing
-	netip.MustParsePrefix("fec0::/10"),       // site-local
 }
+
+// globalIPv6 is all that was ever given out of IPv6 for the Internet. What is
+// outside of it is special, the ranges that hold an IPv4 address among it
+// (NAT64, IPv4-translated, IPv4-compatible).
+var globalIPv6 = netip.MustParsePrefix("2000::/3")
 
 // addressFilter decides which addresses may be dialled.
 type addressFilter struct {
@@ -47,16 +46,19 @@ func newAddressFilter(networks []string) (addressFilter, error) {
 	for _, network := range networks {
 		prefix, err := netip.ParsePrefix(network)
 		if err != nil {
-			return f, fmt.Errorf("federation.allow_networks: %q: %w", network, err)
+			return f, fmt.Errorf("federation.allow_networks: %w", err)
+		}
+		if prefix.Addr().Is4In6() {
+			return f, fmt.Errorf("federation.allow_networks: %s: write the range as IPv4", network)
 		}
 		f.allowed = append(f.allowed, prefix.Masked())
 	}
 	return f, nil
 }
 
-// control is a [net.Dialer]'s ControlContext: it sees the address that is
-// really connected to, after every look-up, so a name that resolves to
-// something else the second time gains nothing.
+// control is a [net.Dialer]'s Control: it sees each address just before it is
+// connected to, after every look-up, so a name that resolves to something else
+// the second time gains nothing.
 func (f addressFilter) control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return fmt.Errorf("network %q: %w", network, errAddress)
@@ -73,18 +75,12 @@ func (f addressFilter) control(network, address string, _ syscall.RawConn) error
 
 func (f addressFilter) permits(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
-	for _, prefix := range f.allowed {
-		if prefix.Contains(ip) {
-			return true
-		}
+	contains := func(prefix netip.Prefix) bool { return prefix.Contains(ip) }
+	if slices.ContainsFunc(f.allowed, contains) {
+		return true
 	}
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() {
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.Is6() && !globalIPv6.Contains(ip) {
 		return false
 	}
-	for _, prefix := range special {
-		if prefix.Contains(ip) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(special, contains)
 }

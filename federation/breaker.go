@@ -1,134 +1,133 @@
 package federation
 
 import (
-	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
 )
 
 const (
-	// maxInFlight bounds how many questions one server is asked at once.
-	maxInFlight = 32
-	// breakAfter consecutive failures a server is left alone for a while.
-	breakAfter = 5
+	// breakAfter failures in a row, none later than breakWindow after the one
+	// before, a server is left alone for a while.
+	breakAfter  = 5
+	breakWindow = time.Minute
+	// firstPause is how long; each time it fails again, twice as long.
 	firstPause = time.Second
 	maxPause   = 30 * time.Second
-	// maxPeers bounds how many servers are kept account of.
-	maxPeers = 1024
 )
 
-// errPaused is returned while a server that kept failing is left alone.
-var errPaused = errors.New("the server failed repeatedly and is left alone for a moment")
+// verdict is what a question says about the server that was asked.
+type verdict int
 
-// peers keeps account of each server, so that one that is slow or down delays
-// only those who ask for it.
-type peers struct {
-	now func() time.Time
+const (
+	// noVerdict: whoever asked went away before the answer was due.
+	noVerdict verdict = iota
+	answered
+	failed
+)
 
-	mu    sync.Mutex
-	known map[string]*peer
-}
+// breakerState is where a breaker stands.
+type breakerState string
 
-// peer is one server: how many questions are under way, how often it failed
-// in a row, and until when it is left alone.
-type peer struct {
-	slots chan struct{} // as many as may be under way; full means wait
+const (
+	// closed: the server is asked.
+	closed breakerState = "closed"
+	// open: it is left alone.
+	open breakerState = "open"
+	// halfOpen: the pause is over, and one question probes whether it is back.
+	halfOpen breakerState = "half_open"
+)
 
+// breaker decides whether a server is asked at all. Only failures that a
+// stranger cannot provoke may be reported to it, or strangers could silence
+// an honest server.
+type breaker struct {
 	mu       sync.Mutex
 	failures int
+	last     time.Time // of the last failure
 	pause    time.Duration
 	until    time.Time
 	probing  bool
 }
 
-func newPeers(now func() time.Time) *peers {
-	return &peers{now: now, known: map[string]*peer{}}
+// String is the state as metrics and logs name it.
+func (s breakerState) String() string { return string(s) }
+
+func (b *breaker) state() breakerState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stateLocked(time.Now())
 }
 
-func (ps *peers) get(serverName string) *peer {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if p, ok := ps.known[serverName]; ok {
-		return p
+func (b *breaker) stateLocked(now time.Time) breakerState {
+	switch {
+	case b.failures < breakAfter:
+		return closed
+	case now.Before(b.until):
+		return open
 	}
-	if len(ps.known) >= maxPeers {
-		for name, p := range ps.known {
-			if len(p.slots) == 0 {
-				delete(ps.known, name)
-				break
-			}
-		}
-	}
-	p := &peer{slots: make(chan struct{}, maxInFlight)}
-	ps.known[serverName] = p
-	return p
+	return halfOpen
 }
 
-// paused counts the servers that are left alone now.
-func (ps *peers) paused() int {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	n := 0
-	for _, p := range ps.known {
-		p.mu.Lock()
-		if ps.now().Before(p.until) {
-			n++
-		}
-		p.mu.Unlock()
-	}
-	return n
+// refuses tells without any effect whether admit would say no now.
+func (b *breaker) refuses() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	state := b.stateLocked(time.Now())
+	return state == open || state == halfOpen && b.probing
 }
 
-// enter waits for a turn. The returned function ends the turn and is told
-// whether the server answered.
-func (ps *peers) enter(ctx context.Context, serverName string) (leave func(answered bool), err error) {
-	p := ps.get(serverName)
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// admit lets a question go out, or not. Who is admitted reports the verdict
+// and passes probe on.
+func (b *breaker) admit() (probe, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.stateLocked(time.Now()) {
+	case closed:
+		return false, true
+	case open:
+		return false, false
 	}
-	if !p.mayAsk(ps.now()) {
-		<-p.slots
-		return nil, errPaused
+	if b.probing {
+		return false, false
 	}
-	return func(answered bool) {
-		p.report(answered, ps.now())
-		<-p.slots
-	}, nil
+	b.probing = true
+	return true, true
 }
 
-// mayAsk is false during a pause. After it one question goes out to probe, and
-// the others wait for what becomes of it.
-func (p *peer) mayAsk(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.failures < breakAfter {
-		return true
+// report takes in what became of a question. It returns true when that opened
+// or closed the breaker.
+func (b *breaker) report(v verdict, probe bool) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if probe {
+		b.probing = false
 	}
-	if p.probing || now.Before(p.until) {
+	switch {
+	case v == noVerdict:
+		return false
+	case v == answered:
+		changed = b.failures >= breakAfter
+		b.failures, b.pause, b.until = 0, 0, time.Time{}
+		return changed
+	case b.failures >= breakAfter && !probe:
+		// It was under way when the breaker opened, and tells nothing new.
 		return false
 	}
-	p.probing = true
-	return true
-}
-
-func (p *peer) report(answered bool, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.probing = false
-	if answered {
-		p.failures, p.pause, p.until = 0, 0, time.Time{}
-		return
+	if b.failures < breakAfter {
+		if now.Sub(b.last) > breakWindow {
+			b.failures = 0
+		}
+		b.failures++
+		changed = b.failures == breakAfter
 	}
-	p.failures++
-	if p.failures < breakAfter {
-		return
+	b.last = now
+	if b.failures == breakAfter {
+		// Half of the pause is left to chance, so that replicas do not probe
+		// together.
+		b.pause = min(max(firstPause, 2*b.pause), maxPause)
+		b.until = now.Add(b.pause/2 + rand.N(b.pause/2))
 	}
-	// Half of the pause is left to chance, so that replicas do not probe
-	// together.
-	p.pause = min(max(firstPause, 2*p.pause), maxPause)
-	p.until = now.Add(p.pause/2 + rand.N(p.pause/2))
+	return changed
 }

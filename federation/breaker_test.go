@@ -8,67 +8,148 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPausesGrowAndOneProbes(t *testing.T) {
+// asked is one question to the peer with that verdict.
+func asked(t *testing.T, p *peer, v verdict) error {
+	t.Helper()
+	leave, err := p.enter(t.Context())
+	if err == nil {
+		leave(v)
+	}
+	return err
+}
+
+func newPeer(t *testing.T) *peer {
+	t.Helper()
+	p, err := newPeers(1).acquire("hs")
+	require.NoError(t, err)
+	return p
+}
+
+// fail makes the peer fail until it is left alone.
+func fail(t *testing.T, p *peer) {
+	t.Helper()
+	for range breakAfter {
+		require.NoError(t, asked(t, p, failed))
+	}
+	require.Equal(t, open, p.breaker.state())
+}
+
+func TestOneProbesAfterThePause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := newPeers(time.Now)
-		ask := func(answered bool) error {
-			leave, err := peers.enter(t.Context(), "hs")
-			if err == nil {
-				leave(answered)
-			}
-			return err
-		}
-		for range breakAfter {
-			require.NoError(t, ask(false))
-		}
-		require.ErrorIs(t, ask(true), errPaused)
-		require.Equal(t, 1, peers.paused())
+		p := newPeer(t)
+		fail(t, p)
+		require.ErrorIs(t, asked(t, p, answered), errPaused)
 
 		time.Sleep(firstPause)
-		probe, err := peers.enter(t.Context(), "hs")
+		require.Equal(t, halfOpen, p.breaker.state())
+		probe, err := p.enter(t.Context())
 		require.NoError(t, err)
-		require.ErrorIs(t, ask(true), errPaused, "while one probes, others do not")
-		probe(false)
-		require.ErrorIs(t, ask(true), errPaused)
+		require.ErrorIs(t, asked(t, p, answered), errPaused, "while one probes, others do not")
+		require.True(t, probe(answered))
+		require.Equal(t, closed, p.breaker.state())
+		fail(t, p) // as many failures as at first
+	})
+}
 
-		for range 10 { // however often it fails, the pause has a cap
-			time.Sleep(maxPause)
-			require.NoError(t, ask(false))
+func TestPausesGrowToACap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		fail(t, p)
+		for pause := firstPause; pause < 4*maxPause; pause *= 2 {
+			least, most := min(pause, maxPause)/2, min(pause, maxPause)
+			time.Sleep(least - time.Nanosecond)
+			require.ErrorIs(t, asked(t, p, failed), errPaused, "%s", pause)
+			time.Sleep(most - least + time.Nanosecond)
+			require.NoError(t, asked(t, p, failed), "%s", pause)
 		}
-		time.Sleep(maxPause)
-		require.NoError(t, ask(true))
-		for range breakAfter {
-			require.NoError(t, ask(false), "an answer makes it start over")
+	})
+}
+
+func TestFailuresFarApartDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		for range 3 * breakAfter {
+			require.NoError(t, asked(t, p, failed))
+			time.Sleep(breakWindow + time.Nanosecond)
 		}
+	})
+}
+
+func TestAnAnswerMakesFailuresForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		for i := range 5 * breakAfter {
+			v := failed
+			if i%breakAfter == breakAfter-1 {
+				v = answered
+			}
+			require.NoError(t, asked(t, p, v))
+		}
+	})
+}
+
+// Strangers who go away must neither silence a server nor keep one that is
+// down from being left alone.
+func TestThoseWhoGoAwaySayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		for range 10 * breakAfter {
+			require.NoError(t, asked(t, p, noVerdict))
+		}
+		for range breakAfter - 1 {
+			require.NoError(t, asked(t, p, failed))
+			require.NoError(t, asked(t, p, noVerdict))
+		}
+		require.NoError(t, asked(t, p, failed))
+		require.ErrorIs(t, asked(t, p, answered), errPaused)
+
+		time.Sleep(firstPause)
+		require.NoError(t, asked(t, p, noVerdict), "the probe")
+		require.NoError(t, asked(t, p, answered), "the next one probes instead")
+		require.Equal(t, closed, p.breaker.state())
+	})
+}
+
+// Questions that were under way when the breaker opened must not lengthen the
+// pause when they fail in turn.
+func TestLateFailuresDoNotLengthenThePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		var leaves []func(verdict) bool
+		for range maxInFlight {
+			leave, err := p.enter(t.Context())
+			require.NoError(t, err)
+			leaves = append(leaves, leave)
+		}
+		changes := 0
+		for _, leave := range leaves {
+			if leave(failed) {
+				changes++
+			}
+		}
+		require.Equal(t, 1, changes)
+		time.Sleep(firstPause)
+		require.NoError(t, asked(t, p, answered))
 	})
 }
 
 func TestTurnsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := newPeers(time.Now)
-		var leaves []func(bool)
+		p := newPeer(t)
+		var leaves []func(verdict) bool
 		for range maxInFlight {
-			leave, err := peers.enter(t.Context(), "hs")
+			leave, err := p.enter(t.Context())
 			require.NoError(t, err)
 			leaves = append(leaves, leave)
 		}
-		entered := make(chan struct{})
-		go func() {
-			leave, err := peers.enter(t.Context(), "hs")
-			require.NoError(t, err)
-			close(entered)
-			leave(true)
-		}()
+		entered := make(chan error, 1)
+		go func() { entered <- asked(t, p, answered) }()
 		synctest.Wait()
-		select {
-		case <-entered:
-			t.Fatal("more questions under way than allowed")
-		default:
-		}
-		leaves[0](true)
-		<-entered
+		require.Empty(t, entered, "more questions under way than allowed")
+		leaves[0](answered)
+		require.NoError(t, <-entered)
 		for _, leave := range leaves[1:] {
-			leave(true)
+			leave(answered)
 		}
 	})
 }

@@ -17,114 +17,118 @@ import (
 )
 
 const (
-	// maxAnswer bounds the body of any answer, decompressed.
+	// maxAnswer bounds the body of any answer, as it comes over the wire.
 	maxAnswer = 64 << 10
 	// maxAnswerHeaders bounds its headers.
 	maxAnswerHeaders = 32 << 10
 	// maxWellKnownRedirects bounds redirects of .well-known documents. The
 	// federation API itself has none.
 	maxWellKnownRedirects = 3
+	// idleFor is how long a connection is kept for the next question. It is
+	// less than the 60 to 75 seconds of common homeservers and proxies: when
+	// they close first, a question can be lost to it.
+	idleFor = 45 * time.Second
 )
 
-// client speaks to other homeservers. There is one for all requests, so that
+var (
+	errTimeout  = errors.New("it gave no whole answer in time")
+	errTooLarge = errors.New("its answer is too large")
+	errBroken   = errors.New("it closed the connection, or what it sent is not the HTTP expected")
+)
+
+// client speaks to other homeservers. There is one for all questions, so that
 // connections are kept and one TLS handshake serves many.
+//
+// It speaks HTTP/1.1: a lone GET gains nothing from HTTP/2, and a hostile
+// server has less to play with.
 type client struct {
-	http     *http.Client
-	resolver *resolver
-	timeout  time.Duration
+	// allowed is asked once more before anything goes out.
+	allowed   func(serverName string) bool
+	transport *http.Transport
+	resolver  *resolver
+	timeout   time.Duration
 }
 
-type addressesKey struct{}
-
-func newClient(c config.Federation, dns *net.Resolver) (*client, error) {
-	filter, err := newAddressFilter(c.AllowNetworks)
+func newClient(o OpenIDOptions) (*client, error) {
+	filter, err := newAddressFilter(o.Config.AllowNetworks)
 	if err != nil {
 		return nil, err
 	}
-	roots, err := trustedCAs(c.CAFiles)
+	roots, err := trustedCAs(o.Config)
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: c.Timeout, Control: filter.control, Resolver: dns}
+	dns := o.DNS
+	if dns == nil {
+		dns = net.DefaultResolver
+	}
+	d := &dialer{
+		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
+		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		timeout: o.Config.Timeout,
+		through: o.through,
+	}
+	// Without a Proxy, which would hide from the filter who is connected to.
+	transport := &http.Transport{
+		DialTLSContext:         d.secure,
+		DialContext:            func(context.Context, string, string) (net.Conn, error) { return nil, errBroken },
+		Protocols:              http1Alone(),
+		MaxResponseHeaderBytes: maxAnswerHeaders,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    maxInFlight,
+		MaxConnsPerHost:        maxInFlight,
+		IdleConnTimeout:        idleFor,
+		// The limit on bodies counts what arrives.
+		DisableCompression: true,
+	}
 	return &client{
-		timeout: c.Timeout,
-		resolver: &resolver{
-			wellKnown: wellKnownClient(dialer, roots, c.Timeout),
-			dns:       dns,
-			now:       time.Now,
-			known:     map[string]place{},
-		},
-		http: &http.Client{
-			Timeout: c.Timeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error {
-				return http.ErrUseLastResponse
-			},
-			Transport: newTransport(roots, func(ctx context.Context, network, address string) (net.Conn, error) {
-				return dialFirst(ctx, dialer, network, address)
-			}),
-		},
+		allowed:   func(name string) bool { return o.Policy.Access(name).Join },
+		transport: transport,
+		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: dns},
+		timeout:   o.Config.Timeout,
 	}, nil
 }
 
-// wellKnownClient fetches .well-known documents: from https alone, from public
-// addresses alone, however often it is redirected.
-func wellKnownClient(dialer *net.Dialer, roots *x509.CertPool, timeout time.Duration) *http.Client {
+// wellKnownClient fetches .well-known documents: over TLS alone, through the
+// address filter, however often it is redirected. It has half of the time, so
+// that a server whose name has no web server behind it is still found. mautrix'
+// resolver reads at most 64 KiB of the answer.
+func wellKnownClient(d *dialer) *http.Client {
 	return &http.Client{
-		Timeout:   timeout,
-		Transport: newTransport(roots, dialer.DialContext),
+		Timeout: d.timeout / 2,
+		Transport: &http.Transport{
+			DialContext:            d.plain,
+			TLSClientConfig:        d.tls.Clone(),
+			Protocols:              http1Alone(),
+			TLSHandshakeTimeout:    d.timeout / 2,
+			MaxResponseHeaderBytes: maxAnswerHeaders,
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > maxWellKnownRedirects || r.URL.Scheme != "https" {
-				return errors.New("too many redirects, or one to an address without TLS")
+				return errors.New("too many redirects, or one that leaves TLS")
 			}
 			return nil
 		},
 	}
 }
 
-func newTransport(roots *x509.CertPool, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
-	return &http.Transport{
-		// No proxy from the environment: the address filter sees who is dialled.
-		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxResponseHeaderBytes: maxAnswerHeaders,
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    maxInFlight,
-		MaxConnsPerHost:        maxInFlight,
-		IdleConnTimeout:        90 * time.Second,
-		ForceAttemptHTTP2:      true,
-		// The limit on bodies counts what arrives.
-		DisableCompression: true,
-	}
+func http1Alone() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(true)
+	return p
 }
 
-// dialFirst connects to the first address that answers of those that the
-// request's server was resolved to.
-func dialFirst(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
-	addresses, ok := ctx.Value(addressesKey{}).([]string)
-	if !ok {
-		addresses = []string{address}
-	}
-	var failures []error
-	for _, a := range addresses {
-		conn, err := dialer.DialContext(ctx, network, a)
-		if err == nil {
-			return conn, nil
-		}
-		failures = append(failures, err)
-	}
-	return nil, errors.Join(failures...)
-}
-
-func trustedCAs(files []string) (*x509.CertPool, error) {
-	if len(files) == 0 {
+func trustedCAs(c config.Federation) (*x509.CertPool, error) {
+	if len(c.CAFiles) == 0 {
 		return nil, nil // the system's
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
 	}
-	for _, file := range files {
+	for _, file := range c.CAFiles {
 		pem, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("federation.ca_files: %w", err)
@@ -136,53 +140,80 @@ func trustedCAs(files []string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// get asks a server of the policy once and returns status and body. Its errors
-// never hold the query, which carries tokens.
-func (c *client) get(ctx context.Context, serverName, path string, query url.Values) (int, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	where, err := c.resolver.resolve(ctx, serverName)
-	if err != nil {
-		return 0, nil, fmt.Errorf("find the server: %w", withoutURL(err))
+// get asks a server once, and never again by itself, and returns the status
+// and the body. The context has a deadline. Errors hold neither the address,
+// of which the query is a secret, nor anything that came over HTTP, where a
+// server could put the query back.
+func (c *client) get(ctx context.Context, p *peer, path string, query url.Values) (int, []byte, error) {
+	if !c.allowed(p.name) {
+		return 0, nil, ErrNotAllowed
 	}
-	address := url.URL{Scheme: "https", Host: where.host, Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(
-		context.WithValue(ctx, addressesKey{}, where.addresses), http.MethodGet, address.String(), nil)
+	where, err := p.home.find(ctx, c.resolver)
 	if err != nil {
-		return 0, nil, errors.New("the server's name makes no address")
+		return 0, nil, reason(err)
 	}
-	request.Header.Set("User-Agent", "Passerelle")
-	request.Header.Set("Accept", "application/json")
-	answer, err := c.http.Do(request)
+	status, body, err := c.ask(ctx, where, path, query)
+	if err != nil && !errors.Is(err, errTooLarge) && !errors.Is(ctx.Err(), context.Canceled) {
+		p.home.doubt(where, c.resolver)
+	}
+	return status, body, err
+}
+
+func (c *client) ask(ctx context.Context, where *place, path string, query url.Values) (int, []byte, error) {
+	request := (&http.Request{
+		Method: http.MethodGet,
+		URL:    &url.URL{Scheme: "https", Host: where.pool, Path: path, RawQuery: query.Encode()},
+		Host:   where.host,
+		Header: http.Header{"Accept": {"application/json"}, "User-Agent": {"Passerelle"}},
+		// With a body that cannot be had twice, net/http does not send the
+		// question again when a kept connection breaks. The body is empty, and
+		// net/http finds that out before it sends anything.
+		Body: io.NopCloser(eof{}),
+	}).WithContext(context.WithValue(ctx, placeKey{}, where))
+	answer, err := c.transport.RoundTrip(request)
 	if err != nil {
-		c.resolver.forget(serverName)
-		return 0, nil, withoutURL(err)
+		return 0, nil, reason(errors.Join(err, ctx.Err()))
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return 0, nil, fmt.Errorf("read the answer: %w", withoutURL(err))
+		return 0, nil, reason(errors.Join(err, ctx.Err()))
 	case len(body) > maxAnswer:
-		return 0, nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+		return 0, nil, errTooLarge
 	}
 	return answer.StatusCode, body, nil
 }
 
-// close lets go of idle connections.
-func (c *client) close() {
-	c.http.CloseIdleConnections()
-	c.resolver.wellKnown.CloseIdleConnections()
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// reason says why a server could not be asked, in words of which none came
+// from the server after it was told the query.
+func reason(err error) error {
+	switch {
+	case errors.Is(err, errAddress):
+		return errAddress
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		return errTimeout
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e
+	}
+	return errBroken
 }
 
-// withoutURL drops the address, and with it the token, from an error of
-// net/http.
-func withoutURL(err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		if wrapped.Timeout() {
-			return context.DeadlineExceeded
-		}
-		return wrapped.Err
-	}
-	return err
+// close lets go of idle connections.
+func (c *client) close() {
+	c.transport.CloseIdleConnections()
+	c.resolver.wellKnown.CloseIdleConnections()
 }

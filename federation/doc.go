@@ -2,9 +2,13 @@
 // their users do here ([Policy]), and is this really one of their users
 // ([OpenID]).
 //
-// Homeservers are named by strangers, so nothing goes out to a server that the
+// Homeservers are named by strangers. So nothing goes out to a server that the
 // policy does not let join, no connection is made to an address that is not
-// public unless the operator listed it, and everything that comes back is
-// bounded in size and time. All types are safe for concurrent use; none starts
-// a goroutine of its own.
+// public unless the operator listed it, whatever comes back is bounded in size
+// and time, and a server that is slow or down delays only those who ask for
+// it. The package stores nothing and never sees a Matrix room.
+//
+// All types are safe for concurrent use. None starts a goroutine of its own;
+// those of net/http end with the connections they serve, which
+// [OpenID.Close] and the time limits end.
 package federation

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -21,10 +22,10 @@ import (
 
 var (
 	// ErrNotAllowed is returned for a server that the policy does not let
-	// join. Nothing was asked of it.
+	// join. Nothing was asked of anybody.
 	ErrNotAllowed = errors.New("the policy does not allow this server")
 	// ErrRejected is returned when the homeserver says that the token is not
-	// good.
+	// good, or when no homeserver can have made it.
 	ErrRejected = errors.New("the homeserver rejected the token")
 	// ErrForeignSubject is returned when a homeserver speaks for a user who is
 	// not its own.
@@ -33,9 +34,14 @@ var (
 	ErrUnreachable = errors.New("the homeserver gave no usable answer")
 )
 
-// userinfoPath is the one route of the federation API that proves who holds an
-// OpenID token (server-server API, "OpenID"). It needs no signature.
-const userinfoPath = "/_matrix/federation/v1/openid/userinfo"
+const (
+	// userinfoPath is the one route of the federation API that proves who
+	// holds an OpenID token (server-server API, "OpenID"). It needs no
+	// signature.
+	userinfoPath = "/_matrix/federation/v1/openid/userinfo"
+	// maxToken bounds a token; those of homeservers have some tens of letters.
+	maxToken = 2048
+)
 
 // OpenID proves who somebody is, by asking their homeserver.
 type OpenID struct {
@@ -43,43 +49,60 @@ type OpenID struct {
 	client  *client
 	peers   *peers
 	metrics metrics
+	log     zerolog.Logger
 }
 
 // OpenIDOptions are what an OpenID needs.
 type OpenIDOptions struct {
-	Config     config.Federation
-	Policy     *Policy
-	Log        zerolog.Logger
+	// Config says how homeservers are reached. Its Rules are not read: Policy
+	// decides.
+	Config config.Federation
+	// Policy names the servers that may be asked.
+	Policy *Policy
+	Log    zerolog.Logger
+	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	// DNS resolves names; nil is the system's resolver.
 	DNS *net.Resolver
+
+	// through changes the port of an address that is dialled, before the
+	// address filter sees it. Only tests set it, which cannot listen at 443.
+	through func(address string) string
 }
 
 // NewOpenID returns an OpenID. Close lets go of its connections.
 func NewOpenID(o OpenIDOptions) (*OpenID, error) {
-	dns := o.DNS
-	if dns == nil {
-		dns = net.DefaultResolver
+	if o.Policy == nil {
+		return nil, errors.New("federation: no policy")
 	}
-	client, err := newClient(o.Config, dns)
+	if o.Config.Timeout <= 0 {
+		return nil, errors.New("federation.timeout: must be more than 0")
+	}
+	client, err := newClient(o)
 	if err != nil {
 		return nil, err
 	}
-	peers := newPeers(time.Now)
-	return &OpenID{policy: o.Policy, client: client, peers: peers, metrics: newMetrics(o.Registerer, peers)}, nil
+	peers := newPeers(maxPeers)
+	return &OpenID{
+		policy:  o.Policy,
+		client:  client,
+		peers:   peers,
+		metrics: newMetrics(o.Registerer, peers),
+		log:     o.Log,
+	}, nil
 }
 
-// Close lets go of idle connections.
+// Close lets go of the connections that no question uses.
 func (o *OpenID) Close() { o.client.close() }
 
 // Verify asks the homeserver that the token names whose token it is, once and
-// without a retry, and returns the user. The errors are [ErrNotAllowed],
-// [ErrRejected], [ErrForeignSubject] and [ErrUnreachable], with a reason that
-// does not hold the token.
+// without a retry, and returns the user. It takes at most the configured
+// timeout. Errors are [ErrNotAllowed], [ErrRejected], [ErrForeignSubject] or
+// [ErrUnreachable], with a reason in which the token does not stand.
 func (o *OpenID) Verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.UserID, error) {
 	started := time.Now()
 	user, err := o.verify(ctx, token)
-	o.metrics.verified(err, time.Since(started))
+	o.metrics.observe(err, time.Since(started))
 	return user, err
 }
 
@@ -88,17 +111,14 @@ func (o *OpenID) verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Us
 	if !o.policy.Access(server).Join {
 		return "", ErrNotAllowed
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.client.timeout)
-	defer cancel()
-	leave, err := o.peers.enter(ctx, server)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrUnreachable, err)
+	// Some homeservers fail on odd tokens, and failures count against them.
+	if !validToken(token.AccessToken) {
+		return "", ErrRejected
 	}
-	status, body, err := o.client.get(ctx, server, userinfoPath, url.Values{"access_token": {token.AccessToken}})
-	// A client that went away says nothing about the server.
-	answered := err == nil && status < 500 || errors.Is(ctx.Err(), context.Canceled)
-	leave(answered)
+	status, body, err := o.ask(ctx, strings.ToLower(server), token.AccessToken)
 	switch {
+	case errors.Is(err, ErrNotAllowed):
+		return "", err
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
@@ -107,6 +127,53 @@ func (o *OpenID) verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Us
 		return "", fmt.Errorf("%w: status %d", ErrUnreachable, status)
 	}
 	return subject(body, server)
+}
+
+// ask puts the question to the server when it is its turn.
+func (o *OpenID) ask(caller context.Context, server, token string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(caller, o.client.timeout)
+	defer cancel()
+	p, err := o.peers.acquire(server)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer o.peers.release(p)
+	leave, err := p.enter(ctx)
+	if err != nil {
+		return 0, nil, reasonToWait(err)
+	}
+	verdict := noVerdict
+	defer func() {
+		if leave(verdict) {
+			o.log.Warn().Str("server_name", server).Stringer("breaker", p.breaker.state()).AnErr("reason", err).
+				Msg("Homeserver is left alone after failures, or asked again")
+		}
+	}()
+	status, body, err = o.client.get(ctx, p, userinfoPath, url.Values{"access_token": {token}})
+	switch {
+	case caller.Err() != nil:
+		// Whoever asked went away, or had less time than the server has.
+	case err != nil || status >= http.StatusInternalServerError:
+		verdict = failed
+	default:
+		verdict = answered
+	}
+	return status, body, err
+}
+
+// reasonToWait is why there was no turn.
+func reasonToWait(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errTimeout
+	}
+	return err
+}
+
+// validToken tells whether a token has the form of an access token (RFC 6749,
+// appendix A.12): visible characters of ASCII.
+func validToken(token string) bool {
+	return token != "" && len(token) <= maxToken &&
+		!strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // subject reads the user from a userinfo answer and checks that it belongs to
@@ -118,15 +185,15 @@ func subject(body []byte, server string) (id.UserID, error) {
 	if err := json.Unmarshal(body, &info); err != nil {
 		return "", fmt.Errorf("%w: not the JSON expected", ErrUnreachable)
 	}
-	// Everything after the first colon is the server, port included.
-	localpart, home, ok := strings.Cut(strings.TrimPrefix(string(info.Subject), "@"), ":")
-	if !ok || !strings.HasPrefix(string(info.Subject), "@") || localpart == "" || len(info.Subject) > id.UserIDMaxLength {
-		return "", fmt.Errorf("%w: no user in it", ErrUnreachable)
-	}
-	if strings.ContainsFunc(string(info.Subject), func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", fmt.Errorf("%w: no user in it", ErrUnreachable)
-	}
-	if home != server {
+	// Everything after the first colon is the server, port included. Parts are
+	// compared whole: to Matrix, IDs that differ in case are two.
+	name, hasSigil := strings.CutPrefix(string(info.Subject), "@")
+	localpart, home, hasServer := strings.Cut(name, ":")
+	switch {
+	case !hasSigil || !hasServer || localpart == "" || len(info.Subject) > id.UserIDMaxLength,
+		strings.ContainsFunc(localpart, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		return "", fmt.Errorf("%w: it names no user", ErrUnreachable)
+	case home != server:
 		return "", ErrForeignSubject
 	}
 	return info.Subject, nil
