@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,7 +45,7 @@ there is one. Every key can be set in the environment: PASSERELLE_SERVER_LISTEN.
 // run is main with an exit code: 0 well, 1 failed, 2 called wrongly.
 func run(args []string) int {
 	command := "serve"
-	if len(args) > 0 && args[0][0] != '-' {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
 	flags := flag.NewFlagSet("passerelle", flag.ContinueOnError)

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/livekit/protocol/logger"
+	lksdk "github.com/livekit/server-sdk-go/v2"
+	"github.com/pion/webrtc/v4"
+	"github.com/pion/webrtc/v4/pkg/media"
+	"github.com/stretchr/testify/require"
+)
+
+// participant sends sound and notes when sound arrives.
+type participant struct {
+	name string
+	room *lksdk.Room
+	done chan struct{} // closed to stop sending
+	sent sync.WaitGroup
+
+	mu      sync.Mutex
+	arrived []time.Time
+	goodbye chan struct{}
+}
+
+// join connects through the door and sends 50 packets a second.
+func join(t *testing.T, i *instance, user string) *participant {
+	t.Helper()
+	lksdk.SetLogger(logger.GetDiscardLogger())
+	p := &participant{name: user, done: make(chan struct{}), goodbye: make(chan struct{})}
+	url, jwt := i.token(user)
+	room, err := lksdk.ConnectToRoomWithToken(url, jwt, &lksdk.RoomCallback{
+		ParticipantCallback: lksdk.ParticipantCallback{OnTrackSubscribed: p.listen},
+		OnDisconnected:      sync.OnceFunc(func() { close(p.goodbye) }),
+	}, lksdk.WithAutoSubscribe(true))
+	require.NoError(t, err)
+	p.room = room
+	track, err := lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
+	require.NoError(t, err)
+	_, err = room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"})
+	require.NoError(t, err)
+	p.sent.Go(func() { p.speak(track) })
+	t.Cleanup(func() {
+		close(p.done)
+		p.sent.Wait()
+		room.Disconnect()
+	})
+	return p
+}
+
+// speak sends frames that all differ, as a voice's do.
+func (p *participant) speak(track *lksdk.LocalTrack) {
+	const frame = 20 * time.Millisecond
+	ticker := time.NewTicker(frame)
+	defer ticker.Stop()
+	for n := uint32(0); ; n++ {
+		select {
+		case <-p.done:
+			return
+		case <-ticker.C:
+			data := fmt.Appendf([]byte{0xf8}, "%s %d", p.name, n)
+			_ = track.WriteSample(media.Sample{Data: data, Duration: frame}, nil)
+		}
+	}
+}
+
+// listen reads one track of the other until it ends.
+func (p *participant) listen(track *webrtc.TrackRemote, _ *lksdk.RemoteTrackPublication, _ *lksdk.RemoteParticipant) {
+	for {
+		if _, _, err := track.ReadRTP(); err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.arrived = append(p.arrived, time.Now())
+		p.mu.Unlock()
+	}
+}
+
+// packets is how many have arrived since.
+func (p *participant) packets(since time.Time) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, at := range p.arrived {
+		if at.After(since) {
+			n++
+		}
+	}
+	return n
+}
+
+// silence is the longest time without a packet since then, up to now.
+func (p *participant) silence(since time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest, last := time.Duration(0), since
+	for _, at := range p.arrived {
+		if at.After(since) {
+			longest, last = max(longest, at.Sub(last)), at
+		}
+	}
+	return max(longest, time.Since(last))
+}
+
+// hear waits until 25 packets, half a second of sound, have arrived since.
+func (p *participant) hear(t *testing.T, since time.Time, within time.Duration) {
+	t.Helper()
+	require.Eventually(t, func() bool { return p.packets(since) >= 25 }, within, 10*time.Millisecond, "%s hears nothing", p.name)
+}
+
+// heard is when the first packet arrived after that time.
+func (p *participant) heard(since time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, at := range p.arrived {
+		if at.After(since) {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// TestACallSurvives is a real call of two participants with the SFU in the
+// binary, whose processes are killed one after the other.
+func TestACallSurvives(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the SFU")
+	}
+	i := newInstance(t)
+	i.start()
+	ana, bo := join(t, i, "ana"), join(t, i, "bo")
+	began := time.Now()
+	ana.hear(t, began, 10*time.Second)
+	bo.hear(t, began, 10*time.Second)
+
+	t.Run("the SFU is killed", func(t *testing.T) {
+		before := i.sfu()
+		killed := time.Now()
+		require.NoError(t, syscall.Kill(before, syscall.SIGKILL))
+		ana.hear(t, killed.Add(100*time.Millisecond), 15*time.Second)
+		bo.hear(t, killed.Add(100*time.Millisecond), 15*time.Second)
+		require.NotEqual(t, before, i.sfu())
+		for _, p := range []*participant{ana, bo} {
+			// Packets that were on their way arrive a moment after the kill.
+			after := p.heard(killed.Add(100 * time.Millisecond)).Sub(killed)
+			t.Logf("%s hears again after %s", p.name, after.Round(time.Millisecond))
+			require.Less(t, after, 5*time.Second)
+		}
+	})
+	t.Run("Passerelle is killed", func(t *testing.T) {
+		sfu := i.sfu()
+		killed := time.Now()
+		i.kill()
+		ana.hear(t, killed.Add(time.Second), 10*time.Second)
+		i.start()
+		require.Equal(t, sfu, i.sfu(), "the SFU was taken over")
+		back := time.Now()
+		ana.hear(t, back, 10*time.Second)
+		bo.hear(t, back, 10*time.Second)
+		for _, p := range []*participant{ana, bo} {
+			t.Logf("%s: longest silence %s", p.name, p.silence(killed).Round(time.Millisecond))
+			require.Less(t, p.silence(killed), 2*time.Second, "media stopped")
+		}
+		cleo := join(t, i, "cleo")
+		cleo.hear(t, time.Now(), 10*time.Second)
+	})
+	t.Run("Passerelle stops", func(t *testing.T) {
+		sfu, err := os.FindProcess(i.sfu())
+		require.NoError(t, err)
+		began := time.Now()
+		i.end(i.process)
+		require.True(t, i.process.ProcessState.Success(), "%s", i.said)
+		t.Logf("stopped in %s", time.Since(began).Round(time.Millisecond))
+		select {
+		case <-ana.goodbye:
+		case <-time.After(5 * time.Second):
+			t.Error("the participants were not told")
+		}
+		require.NoFileExists(t, fmt.Sprintf("/proc/%d/exe", sfu.Pid))
+	})
+}
