@@ -67,6 +67,7 @@ func TestCallerSeesHearsAndLeaves(t *testing.T) {
 	require.Positive(t, media.Height)
 	require.Positive(t, media.Energy)
 	require.InDelta(t, opts.Tone, media.PeakHz, 12)
+	require.False(t, media.Encrypted)
 
 	users, err := c.InCall(ctx)
 	require.NoError(t, err)
@@ -97,6 +98,15 @@ func TestCallerSeesHearsAndLeaves(t *testing.T) {
 	left, err := os.ReadDir(opts.Dir)
 	require.NoError(t, err)
 	require.Empty(t, left, "its files are gone")
+}
+
+func TestCallerKnowsAnEncryptedCall(t *testing.T) {
+	c := start(t, options(t, partstest.Chromium(t), pages(t)+"?sealed"))
+	ctx, cancel := context.WithTimeout(t.Context(), liveTimeout)
+	defer cancel()
+	media, err := c.WaitLive(ctx)
+	require.NoError(t, err)
+	require.True(t, media.Encrypted)
 }
 
 // What looks like a call and is none must not be taken for one.

@@ -18,6 +18,10 @@ type Media struct {
 	Height int     `json:"height"` // of the remote video, in pixels
 	Energy float64 `json:"energy"` // of the sound received since the start (W3C totalAudioEnergy)
 	PeakHz int     `json:"peakHz"` // the loudest tone of the sound that is played; 0: silence
+	// Encrypted: the frames of all that is played were decrypted by the page
+	// (WebRTC Encoded Transform), which is what Element Call does in an
+	// encrypted room and nowhere else.
+	Encrypted bool `json:"encrypted"`
 }
 
 // What WaitLive wants before it believes: at 5 frames a second, two seconds of

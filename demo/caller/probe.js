@@ -12,6 +12,16 @@
     }
   };
 
+  // Receivers whose frames go through the page before they are decoded, which is
+  // how end-to-end encryption is undone.
+  const sealed = new WeakSet();
+  const create = RTCRtpReceiver.prototype.createEncodedStreams;
+  RTCRtpReceiver.prototype.createEncodedStreams = function createEncodedStreams(...args) {
+    const streams = create.apply(this, args);
+    sealed.add(this);
+    return streams;
+  };
+
   const sampleWidth = 64;
   const sampleHeight = 36;
   // A new image has this share of pixels whose colour moved this far, of 255:
@@ -27,11 +37,13 @@
   let sound = null;
   let seen = { frames: 0, images: 0, width: 0, height: 0 };
 
+  // remoteTracks are those that come from others: by their id, whether they were
+  // sealed.
   function remoteTracks() {
-    const tracks = new Set();
+    const tracks = new Map();
     for (const peer of peers) {
       if (peer.connectionState === "closed") peers.delete(peer);
-      else for (const { track } of peer.getReceivers()) if (track) tracks.add(track.id);
+      else for (const r of peer.getReceivers()) tracks.set(r.track.id, sealed.has(r) || Boolean(r.transform));
     }
     return tracks;
   }
@@ -97,14 +109,22 @@
 
   async function measure() {
     const remote = remoteTracks();
-    for (const { element } of playing("video", "video", remote)) look(element);
+    const videos = playing("video", "video", remote);
+    const audios = playing("audio, video", "audio", remote);
+    for (const { element } of videos) look(element);
     let loudest = { level: silence, hz: 0 };
-    for (const { element, track } of playing("audio, video", "audio", remote)) {
+    for (const { element, track } of audios) {
       if (element.muted || element.volume === 0) continue;
       const heard = listen(track);
       if (heard.level > loudest.level) loudest = heard;
     }
-    return { ...seen, energy: await energy(), peakHz: loudest.hz };
+    const encrypted = [...videos, ...audios].map(({ track }) => remote.get(track.id));
+    return {
+      ...seen,
+      energy: await energy(),
+      peakHz: loudest.hz,
+      encrypted: encrypted.length > 0 && encrypted.every(Boolean),
+    };
   }
 
   const frame = () => document.querySelector("iframe")?.contentWindow;
