@@ -142,7 +142,7 @@ func (o *OpenID) ask(caller context.Context, server, token string) (status int, 
 	if err != nil {
 		return 0, nil, reasonToWait(err)
 	}
-	verdict := noVerdict
+	verdict, began := noVerdict, time.Now()
 	defer func() {
 		if leave(verdict) {
 			o.log.Warn().Str("server_name", server).Stringer("breaker", p.breaker.state()).AnErr("reason", err).
@@ -151,8 +151,10 @@ func (o *OpenID) ask(caller context.Context, server, token string) (status int, 
 	}()
 	status, body, err = o.client.get(ctx, p, userinfoPath, url.Values{"access_token": {token}})
 	switch {
-	case caller.Err() != nil:
-		// Whoever asked went away, or had less time than the server has.
+	case errors.Is(caller.Err(), context.Canceled):
+		// Whoever asked went away.
+	case errors.Is(err, errTimeout) && time.Since(began) < o.client.timeout/2:
+		// Most of the time went by in the queue.
 	case err != nil || status >= http.StatusInternalServerError:
 		verdict = failed
 	default:

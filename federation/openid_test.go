@@ -3,8 +3,9 @@ package federation_test
 import (
 	"context"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ const timeout = time.Second
 // loopback addresses.
 func newOpenID(t *testing.T, h *federationtest.Homeserver, change ...func(*federation.OpenIDOptions)) *federation.OpenID {
 	t.Helper()
-	policy, err := federation.NewPolicy([]config.FederationRule{{Server: "127.0.0.1:*", Access: "join"}, {Server: "*.test", Access: "join"}})
+	policy, err := federation.NewPolicy([]config.FederationRule{{Server: "127.0.0.1:*", Access: "join"}, {Server: "*.test", Access: "join"}, {Server: "*.test:*", Access: "join"}})
 	require.NoError(t, err)
 	o := federation.OpenIDOptions{
 		Policy: policy,
@@ -102,6 +103,22 @@ func TestHostileAnswers(t *testing.T) {
 		"a server error":                  {federationtest.Status(500), federation.ErrUnreachable},
 		"nothing found":                   {federationtest.Status(404), federation.ErrUnreachable},
 		"forbidden":                       {federationtest.Status(403), federation.ErrRejected},
+		"unauthorized":                    {federationtest.Status(401), federation.ErrRejected},
+		"a user, created":                 {federationtest.StatusBody(201, `{"sub":"@ana:{name}"}`), federation.ErrUnreachable},
+		"a user that is null":             {federationtest.Body(`{"sub":null}`), federation.ErrUnreachable},
+		"a closed connection":             {federationtest.Close, federation.ErrUnreachable},
+		"a bomb":                          {federationtest.GzipBomb, federation.ErrUnreachable},
+		"interim answers without end":     {federationtest.EndlessInterim, federation.ErrUnreachable},
+		"headers that drip":               {federationtest.DripHeaders, federation.ErrUnreachable},
+		"the token as a status":           {federationtest.Raw("HTTP/1.1 {token} OK\r\n\r\n"), federation.ErrUnreachable},
+		"the token as a header":           {federationtest.Raw("HTTP/1.1 200 OK\r\n{token}\r\n\r\n"), federation.ErrUnreachable},
+		"the token as a length":           {federationtest.Raw("HTTP/1.1 200 OK\r\nContent-Length: {token}\r\n\r\n"), federation.ErrUnreachable},
+		"the token as an encoding":        {federationtest.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: {token}\r\n\r\n"), federation.ErrUnreachable},
+		"the token as a chunk":            {federationtest.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{token}\r\n"), federation.ErrUnreachable},
+		"the token as a place":            {federationtest.Raw("HTTP/1.1 302 {token}\r\nLocation: https://{token}/\r\n\r\n"), federation.ErrUnreachable},
+		"the token as HTTP/2":             {federationtest.Raw("PRI * HTTP/2.0 {token}\r\n\r\n"), federation.ErrUnreachable},
+		"less than it says":               {federationtest.Raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), federation.ErrUnreachable},
+		"another protocol":                {federationtest.Raw("SSH-2.0-OpenSSH_9.9 {token}\r\n"), federation.ErrUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -174,46 +191,13 @@ func TestAddressesThatAreNotPublic(t *testing.T) {
 				policy, err := federation.NewPolicy([]config.FederationRule{{Server: "*", Access: "create"}})
 				require.NoError(t, err)
 				o.Policy, o.Config.AllowNetworks = policy, nil
-				o.DNS = answerDNS(t, "127.0.0.1")
+				o.DNS = newDNS(t, at("127.0.0.1")).resolver
 			})
 			_, err := openID.Verify(t.Context(), matrixrtc.OpenIDToken{AccessToken: h.Issue("ana"), MatrixServerName: server})
 			require.ErrorIs(t, err, federation.ErrUnreachable)
 			require.Zero(t, h.Connections())
 		})
 	}
-}
-
-// A slow server must not keep others waiting, and one that keeps failing is
-// left alone.
-func TestASlowServerDelaysNobodyElse(t *testing.T) {
-	slow := federationtest.New(t, federationtest.GoodCertificate)
-	slow.Misbehave(federationtest.Hang)
-	good := federationtest.New(t, federationtest.GoodCertificate)
-	openID := newOpenID(t, slow, func(o *federation.OpenIDOptions) {
-		o.Config.CAFiles = []string{slow.CAFile(), good.CAFile()}
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	defer cancel()
-	for range 100 {
-		asking.Go(func() { _, _ = openID.Verify(ctx, token(slow, "x")) })
-	}
-	for range 50 {
-		_, err := openID.Verify(t.Context(), token(good, good.Issue("ana")))
-		require.NoError(t, err)
-	}
-}
-
-func TestAServerThatKeepsFailingIsLeftAlone(t *testing.T) {
-	h := federationtest.New(t, federationtest.GoodCertificate)
-	h.Misbehave(federationtest.Status(500))
-	openID := newOpenID(t, h)
-	for range 50 {
-		_, err := openID.Verify(t.Context(), token(h, "x"))
-		require.ErrorIs(t, err, federation.ErrUnreachable)
-	}
-	require.Equal(t, 5, h.Requests())
 }
 
 // noDNS fails the test when anybody looks a name up.
@@ -223,4 +207,45 @@ func noDNS(t *testing.T) *net.Resolver {
 		t.Error("a name was looked up")
 		return nil, net.ErrClosed
 	}}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	policy, err := federation.NewPolicy(nil)
+	require.NoError(t, err)
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for want, o := range map[string]federation.OpenIDOptions{
+		"no policy":                 {Config: config.Federation{Timeout: timeout}},
+		"federation.timeout":        {Policy: policy},
+		"federation.allow_networks": {Policy: policy, Config: config.Federation{Timeout: timeout, AllowNetworks: []string{"10.0.0.1"}}},
+		"no such file":              {Policy: policy, Config: config.Federation{Timeout: timeout, CAFiles: []string{empty + "x"}}},
+		"holds no certificate":      {Policy: policy, Config: config.Federation{Timeout: timeout, CAFiles: []string{empty}}},
+	} {
+		_, err := federation.NewOpenID(o)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	h := federationtest.New(b, federationtest.GoodCertificate)
+	policy, err := federation.NewPolicy([]config.FederationRule{{Server: h.Name(), Access: "join"}})
+	require.NoError(b, err)
+	openID, err := federation.NewOpenID(federation.OpenIDOptions{
+		Policy: policy,
+		Config: config.Federation{Timeout: 5 * time.Second, AllowNetworks: []string{"127.0.0.0/8"}, CAFiles: []string{h.CAFile()}},
+	})
+	require.NoError(b, err)
+	defer openID.Close()
+	asked := matrixrtc.OpenIDToken{AccessToken: h.Issue("ana"), MatrixServerName: h.Name()}
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := openID.Verify(b.Context(), asked); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(h.Connections()), "connections")
 }

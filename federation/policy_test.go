@@ -80,21 +80,40 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 	require.Equal(t, join, policy.Access("b.example"))
 }
 
-func FuzzPolicy(f *testing.F) {
-	f.Add("own.example", "*.example")
-	f.Add("127.0.0.1:1", "127.0.0.?:*")
-	f.Add("[::1]:1", "[::1]")
-	f.Fuzz(func(t *testing.T, server, pattern string) {
-		policy, err := federation.NewPolicy([]config.FederationRule{{Server: pattern, Access: "join"}})
-		if err != nil {
-			return
-		}
-		allowed := policy.Access(server).Join
-		if allowed && strings.ContainsAny(server, "/@?#\\ \n\x00%") {
-			t.Fatalf("%q is no server name and may join by %q", server, pattern)
-		}
-		if allowed && !strings.ContainsAny(pattern, "*?") && !strings.EqualFold(server, pattern) {
-			t.Fatalf("%q may join by the plain name %q", server, pattern)
-		}
-	})
+func TestRulesThatAreNotWellFormed(t *testing.T) {
+	for name, c := range map[string]struct {
+		rule config.FederationRule
+		want string
+	}{
+		"no server":         {config.FederationRule{Access: "join"}, "federation.rules[1].server: names no server"},
+		"a scheme":          {config.FederationRule{Server: "https://a.example", Access: "join"}, "federation.rules[1].server: \"https://a.example\" is not a server name"},
+		"a space":           {config.FederationRule{Server: "a.example ", Access: "join"}, "federation.rules[1].server: \"a.example \" is not a server name"},
+		"another alphabet":  {config.FederationRule{Server: "é.example", Access: "join"}, "is not a server name"},
+		"too long":          {config.FederationRule{Server: strings.Repeat("a", 256), Access: "join"}, "at most 255"},
+		"no access":         {config.FederationRule{Server: "a.example"}, "federation.rules[1].access: \"\" is none of deny, join, create"},
+		"an unknown access": {config.FederationRule{Server: "a.example", Access: "Join"}, "federation.rules[1].access: \"Join\" is none of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy, err := federation.NewPolicy([]config.FederationRule{{Server: "b.example", Access: "join"}, c.rule})
+			require.ErrorContains(t, err, c.want)
+			require.Nil(t, policy)
+		})
+	}
+	_, err := federation.NewPolicy([]config.FederationRule{{Server: strings.Repeat("a", 255), Access: "join"}})
+	require.NoError(t, err)
+}
+
+func TestServerNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "a.example": true, "A.example": true, "a-b.example": true, "a.example:1": true, "a.example:65535": true,
+		"a.example:08448": true, "1.2.3.4": true, "1.2.3.4:8448": true, "[::1]": true, "[::1]:8448": true, "[2001:DB8::1]": true,
+		strings.Repeat("a", 255): true,
+
+		"": false, "a.example:": false, "a.example:0": false, "a.example:00000": false, "a.example:65536": false,
+		"a.example:000001": false, "a.example:-1": false, "a.example:x": false, "::1": false, "[::1": false, "[1.2.3.4]": false,
+		"[::1%25eth0]": false, "[]": false, "a_b.example": false, "a b": false, "a.example/": false, "@a.example": false, "é": false,
+		":8448": false, strings.Repeat("a", 256): false,
+	} {
+		require.Equal(t, want, federation.ValidServerName(name), "%q", name)
+	}
 }

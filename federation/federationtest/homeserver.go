@@ -1,36 +1,24 @@
-// Package federationtest is a homeserver for tests: it answers the one route
-// by which OpenID tokens are proved, over TLS with an authority of its own,
-// and can misbehave in the ways that a hostile one would.
+// Package federationtest is a homeserver for tests and benchmarks: it answers
+// the one route by which OpenID tokens are proved, and where it is, over TLS
+// with an authority of its own, and can misbehave in the ways that a hostile
+// one would. Everything is safe for concurrent use and ends with the test.
 package federationtest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
-	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
-
-// Misbehaviour replaces the answer to a userinfo request. The homeserver is
-// given so that the answer can depend on its name.
-type Misbehaviour func(h *Homeserver, w http.ResponseWriter, r *http.Request)
 
 // Homeserver is one homeserver on 127.0.0.1. Its name is that address with a
 // port, so that nobody has to look it up.
@@ -38,27 +26,15 @@ type Homeserver struct {
 	server      *httptest.Server
 	ca          string
 	requests    atomic.Int64
+	wellKnowns  atomic.Int64
 	connections atomic.Int64
 	ended       chan struct{}
 
 	mu        sync.Mutex
 	tokens    map[string]string
 	misbehave Misbehaviour
+	wellKnown Misbehaviour
 }
-
-// Certificate says what is wrong with a homeserver's certificate.
-type Certificate int
-
-// The certificates.
-const (
-	GoodCertificate Certificate = iota
-	// UnknownAuthority: signed by somebody else than CAFile says.
-	UnknownAuthority
-	// WrongName: for another address.
-	WrongName
-	// Expired: since yesterday.
-	Expired
-)
 
 // New starts a homeserver that ends with the test.
 func New(t testing.TB, certificate Certificate) *Homeserver {
@@ -71,6 +47,7 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_matrix/federation/v1/openid/userinfo", h.userinfo)
+	mux.HandleFunc("GET /.well-known/matrix/server", h.serverDocument)
 	h.server = httptest.NewUnstartedServer(mux)
 	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	h.server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -87,21 +64,33 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 	return h
 }
 
-// Name is the server name: 127.0.0.1 and a port.
+// Name is the server name: 127.0.0.1 and a port. The certificate is good for
+// names under .test as well, where the test has a DNS for them.
 func (h *Homeserver) Name() string { return h.server.Listener.Addr().String() }
 
 // CAFile is the authority that a client has to trust.
 func (h *Homeserver) CAFile() string { return h.ca }
+
+// Port is where it listens, on 127.0.0.1.
+func (h *Homeserver) Port() string {
+	_, port, _ := net.SplitHostPort(h.Name())
+	return port
+}
 
 // User is the ID of a user of this homeserver.
 func (h *Homeserver) User(localpart string) string { return "@" + localpart + ":" + h.Name() }
 
 // Issue returns a new OpenID token of the user.
 func (h *Homeserver) Issue(localpart string) string {
+	return h.IssueTo(h.User(localpart))
+}
+
+// IssueTo returns a new OpenID token of any user ID.
+func (h *Homeserver) IssueTo(user string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	token := rand.Text()
-	h.tokens[token] = h.User(localpart)
+	h.tokens[token] = user
 	return token
 }
 
@@ -111,6 +100,17 @@ func (h *Homeserver) Misbehave(m Misbehaviour) {
 	defer h.mu.Unlock()
 	h.misbehave = m
 }
+
+// WellKnown makes that the answer to requests for .well-known/matrix/server,
+// which is 404 without.
+func (h *Homeserver) WellKnown(m Misbehaviour) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wellKnown = m
+}
+
+// WellKnownRequests is how many such requests came in.
+func (h *Homeserver) WellKnownRequests() int { return int(h.wellKnowns.Load()) }
 
 // Requests is how many userinfo requests came in.
 func (h *Homeserver) Requests() int { return int(h.requests.Load()) }
@@ -134,144 +134,20 @@ func (h *Homeserver) userinfo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (h *Homeserver) serverDocument(w http.ResponseWriter, r *http.Request) {
+	h.wellKnowns.Add(1)
+	h.mu.Lock()
+	wellKnown := h.wellKnown
+	h.mu.Unlock()
+	if wellKnown == nil {
+		http.NotFound(w, r)
+		return
+	}
+	wellKnown(h, w, r)
+}
+
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
-}
-
-// Status answers with a status and no user.
-func Status(status int) Misbehaviour {
-	return func(_ *Homeserver, w http.ResponseWriter, _ *http.Request) {
-		answer(w, status, map[string]string{"errcode": "M_UNKNOWN", "error": "no"})
-	}
-}
-
-// Body answers 200 with a body. In it {name} stands for the server's name.
-func Body(body string) Misbehaviour {
-	return func(h *Homeserver, w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, strings.ReplaceAll(body, "{name}", h.Name()))
-	}
-}
-
-// Endless answers with a good user first and then with more, without end.
-func Endless(h *Homeserver, w http.ResponseWriter, _ *http.Request) {
-	_, _ = fmt.Fprintf(w, `{"sub":%q,"x":"`, h.User("eve"))
-	filler := []byte(strings.Repeat("x", 32<<10))
-	for {
-		if _, err := w.Write(filler); err != nil {
-			return
-		}
-	}
-}
-
-// Drip answers a byte now and then, without end.
-func Drip(h *Homeserver, w http.ResponseWriter, r *http.Request) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	_, _ = io.WriteString(w, "{")
-	for {
-		_, _ = io.WriteString(w, " ")
-		w.(http.Flusher).Flush()
-		select {
-		case <-tick.C:
-		case <-r.Context().Done():
-			return
-		case <-h.ended:
-			return
-		}
-	}
-}
-
-// Hang never answers.
-func Hang(h *Homeserver, _ http.ResponseWriter, r *http.Request) {
-	select {
-	case <-r.Context().Done():
-	case <-h.ended:
-	}
-}
-
-// Reset breaks the connection.
-func Reset(_ *Homeserver, w http.ResponseWriter, _ *http.Request) {
-	if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
-		_ = conn.Close()
-	}
-}
-
-// Redirect sends the client somewhere else; "" is to itself, for ever.
-func Redirect(to string) Misbehaviour {
-	return func(_ *Homeserver, w http.ResponseWriter, r *http.Request) {
-		target := to
-		if target == "" {
-			target = r.URL.String()
-		}
-		http.Redirect(w, r, target, http.StatusFound)
-	}
-}
-
-// HugeHeaders answers with headers of a megabyte.
-func HugeHeaders(h *Homeserver, w http.ResponseWriter, _ *http.Request) {
-	for i := range 64 {
-		w.Header().Set(fmt.Sprintf("X-Huge-%d", i), strings.Repeat("x", 16<<10))
-	}
-	_, _ = fmt.Fprintf(w, `{"sub":%q}`, h.User("eve"))
-}
-
-// issue makes an authority and a certificate for 127.0.0.1, and returns the
-// pair and the authority that clients will be told to trust.
-func issue(t testing.TB, kind Certificate) (tls.Certificate, []byte) {
-	t.Helper()
-	authority, authorityKey := selfSigned(t)
-	trusted := authority
-	if kind == UnknownAuthority {
-		trusted, _ = selfSigned(t)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2),
-		NotBefore:    time.Now().Add(-48 * time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		DNSNames:     []string{"hs.test"},
-	}
-	switch kind {
-	case WrongName:
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)}
-	case Expired:
-		template.NotAfter = time.Now().Add(-24 * time.Hour)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, authority, &key.PublicKey, authorityKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: trusted.Raw})
-}
-
-func selfSigned(t testing.TB) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test " + rand.Text()},
-		NotBefore: time.Now().Add(-72 * time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
 }

@@ -1,0 +1,11 @@
+package federation
+
+// Through makes connections to an address, host:port before it is looked up,
+// go to another port. Tests cannot listen at 443 and 8448.
+func (o *OpenIDOptions) Through(f func(address string) string) { o.through = f }
+
+// Subject is what a userinfo answer of a server says.
+var Subject = subject
+
+// ValidServerName is the grammar of server names.
+var ValidServerName = validServerName
