@@ -33,7 +33,10 @@ func TestMain(m *testing.M) {
 }
 
 func TestCommandLine(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", // writes what was said into the scripts
+	})
 }
 
 // instance is one running Passerelle, as an operator runs it: a process with a

@@ -24,6 +24,7 @@ func (a *App) Start(context.Context) error {
 	a.life.run("focus", a.focus.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, a.focus, a.door, a.log))
+	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().
 		Str("public", a.publicListener.Addr().String()).
@@ -31,6 +32,18 @@ func (a *App) Start(context.Context) error {
 		Str("public_url", a.options.Config.Server.PublicURL).
 		Str("version", a.options.Version).
 		Msg("Passerelle is listening")
+	return nil
+}
+
+// lastWords gives the signalling connections, whose SFU has just ended, a
+// moment to carry its goodbye to the clients. Those to an SFU that goes on have
+// no such end and are cut by what is stopped next.
+func (a *App) lastWords(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := a.door.Wait(ctx); err != nil {
+		a.log.Debug().Err(err).Msg("Signalling connections are cut")
+	}
 	return nil
 }
 

@@ -25,8 +25,14 @@ import (
 	"passerelle/focus/sfu"
 )
 
-// stopTimeout is how long the goodbyes to all participants may take.
-const stopTimeout = 5 * time.Second
+const (
+	// stopTimeout is how long the goodbyes to all participants may take.
+	stopTimeout = 5 * time.Second
+	// goodbyes is how long LiveKit, once it says that it has stopped, is left
+	// alone: what it had to tell the participants is still on its way through
+	// goroutines that it does not wait for.
+	goodbyes = 300 * time.Millisecond
+)
 
 // Main runs the SFU until a signal, or until nobody holds its leash for the
 // orphan timeout. The settings come from stdin. The first signal tells the
@@ -169,6 +175,7 @@ func stop(server *service.LivekitServer, ended <-chan error, signals <-chan os.S
 	defer deadline.Stop()
 	select {
 	case <-ended:
+		time.Sleep(goodbyes)
 		return nil
 	case <-deadline.C:
 		return errors.New("LiveKit did not stop in time")
