@@ -47,6 +47,7 @@ type instance struct {
 	dir     string
 	public  string
 	private string
+	sfuPort int
 	home    *federationtest.Homeserver
 
 	process *exec.Cmd
@@ -59,6 +60,7 @@ func newInstance(t *testing.T) *instance {
 	i.config = filepath.Join(i.dir, "config.yaml")
 	ports := freePorts(t, 4)
 	i.public, i.private = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
+	i.sfuPort = ports[2]
 	require.NoError(t, os.WriteFile(i.config, fmt.Appendf(nil, `
 server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %[3]q, stop_timeout: 10s}
 log: {level: debug, format: json}
@@ -68,7 +70,7 @@ federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[7]q]
   rules: [{server: %[8]q, access: create}]
-`, i.public, i.private, filepath.Join(i.dir, "data"), filepath.Join(i.dir, "p.db"), ports[2], ports[3], i.home.CAFile(), i.home.Name()), 0o600))
+`, i.public, i.private, filepath.Join(i.dir, "data"), filepath.Join(i.dir, "p.db"), i.sfuPort, ports[3], i.home.CAFile(), i.home.Name()), 0o600))
 	return i
 }
 
