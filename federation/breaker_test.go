@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,5 +152,24 @@ func TestTurnsAreBounded(t *testing.T) {
 		for _, leave := range leaves[1:] {
 			leave(answered)
 		}
+	})
+}
+
+// Who asks for a server that is left alone hears so at once, also while all
+// turns are taken.
+func TestNobodyWaitsForAServerThatIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		for range maxInFlight {
+			_, err := p.enter(t.Context())
+			require.NoError(t, err)
+		}
+		for range breakAfter {
+			p.breaker.report(failed, false)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := p.enter(ctx)
+		require.ErrorIs(t, err, errPaused)
 	})
 }

@@ -237,3 +237,25 @@ func TestOneLooksForAServer(t *testing.T) {
 	}
 	require.Equal(t, 1, n.WellKnownRequests())
 }
+
+func TestADocumentIsNotFetchedWithoutTLS(t *testing.T) {
+	n := newNamed(t, at("127.0.0.1"))
+	plain := federationtest.Listen(t, "127.0.0.1:0")
+	n.WellKnown(federationtest.Redirect("http://" + plain.Name() + "/.well-known/matrix/server"))
+	require.NoError(t, n.verify(t, "hs.test"))
+	require.Zero(t, plain.Connections())
+}
+
+// A name server that is silent takes no more than the timeout, once: for a
+// moment nobody else waits for it.
+func TestASilentNameServer(t *testing.T) {
+	n := newNamed(t, at("127.0.0.1"))
+	n.dns.fallSilent()
+	began := time.Now()
+	require.ErrorContains(t, n.verify(t, "hs.test"), "in time")
+	require.Less(t, time.Since(began), 2*timeout)
+	lookups := n.dns.Lookups()
+	require.ErrorContains(t, n.verify(t, "hs.test"), "in time")
+	require.Equal(t, lookups, n.dns.Lookups())
+	require.Equal(t, 1, n.WellKnownRequests())
+}

@@ -2,6 +2,7 @@ package federation_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -23,6 +24,8 @@ type fakeDNS struct {
 	addresses map[string][]string
 	// srv records, as name of the record to targets.
 	srv map[string][]net.SRV
+	// mute about SRV records: questions for them get no answer at all.
+	mute bool
 }
 
 func newDNS(t *testing.T, addresses map[string][]string) *fakeDNS {
@@ -71,6 +74,9 @@ func (d *fakeDNS) reply(query []byte) ([]byte, error) {
 	message.Header.Response = true
 	message.Additionals = nil
 	question := message.Questions[0]
+	if d.mute && question.Type == dnsmessage.TypeSRV {
+		return nil, errors.New("mute")
+	}
 	header := dnsmessage.ResourceHeader{Name: question.Name, Type: question.Type, Class: question.Class, TTL: 1}
 	name := strings.TrimSuffix(question.Name.String(), ".")
 	switch question.Type {
@@ -110,4 +116,10 @@ func (d *fakeDNS) setSRV(records map[string][]net.SRV) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.srv = records
+}
+
+func (d *fakeDNS) fallSilent() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mute = true
 }

@@ -135,6 +135,24 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
+// Both sides of the limit on a body.
+func TestTheLargestAnswer(t *testing.T) {
+	h := federationtest.New(t, federationtest.GoodCertificate)
+	openID := newOpenID(t, h)
+	answer := `{"sub":"` + h.User("ana") + `"}`
+	h.Misbehave(federationtest.Body(answer + strings.Repeat(" ", 64<<10-len(answer))))
+	_, err := openID.Verify(t.Context(), token(h, "x"))
+	require.NoError(t, err)
+	h.Misbehave(federationtest.Body(answer + strings.Repeat(" ", 64<<10-len(answer)+1)))
+	_, err = openID.Verify(t.Context(), token(h, "x"))
+	require.ErrorContains(t, err, "too large")
+	h.Misbehave(federationtest.Endless)
+	began := time.Now()
+	_, err = openID.Verify(t.Context(), token(h, "x"))
+	require.ErrorContains(t, err, "too large")
+	require.Less(t, time.Since(began), timeout)
+}
+
 func TestCertificates(t *testing.T) {
 	for name, certificate := range map[string]federationtest.Certificate{
 		"unknown authority": federationtest.UnknownAuthority,

@@ -2,6 +2,7 @@ package federation_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,31 @@ func TestStrangersCannotSilenceAServer(t *testing.T) {
 		_, err := openID.Verify(ctx, token(h, "x"))
 		require.ErrorIs(t, err, context.Canceled)
 	}
+	h.Misbehave(nil)
+	_, err := openID.Verify(t.Context(), token(h, h.Issue("ana")))
+	require.NoError(t, err)
+}
+
+// Who had to queue for most of the time says nothing about the server either.
+func TestAQueueSilencesNobody(t *testing.T) {
+	h := federationtest.New(t, federationtest.GoodCertificate)
+	h.Misbehave(federationtest.Hang)
+	openID := newOpenID(t, h)
+	busy, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 32 {
+		asking.Go(func() { _, _ = openID.Verify(busy, token(h, "x")) })
+	}
+	require.Eventually(t, func() bool { return h.Requests() == 32 }, timeout, time.Millisecond)
+	for range 10 {
+		asking.Go(func() {
+			if _, err := openID.Verify(t.Context(), token(h, "x")); !errors.Is(err, federation.ErrUnreachable) {
+				t.Error(err)
+			}
+		})
+	}
+	time.AfterFunc(3*timeout/4, cancel)
+	asking.Wait()
 	h.Misbehave(nil)
 	_, err := openID.Verify(t.Context(), token(h, h.Issue("ana")))
 	require.NoError(t, err)
