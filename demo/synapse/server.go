@@ -118,9 +118,9 @@ func (s *Server) await(ctx context.Context) error {
 		for !answers(ctx, client, address) {
 			select {
 			case <-s.ended:
-				return fmt.Errorf("Synapse %s ended while it started:\n%s", s.Name, s.lastWords())
+				return fmt.Errorf("homeserver %s ended while it started:\n%s", s.Name, s.lastWords())
 			case <-ctx.Done():
-				return fmt.Errorf("Synapse %s does not answer: %w\n%s", s.Name, ctx.Err(), s.lastWords())
+				return fmt.Errorf("homeserver %s does not answer: %w\n%s", s.Name, ctx.Err(), s.lastWords())
 			case <-time.After(100 * time.Millisecond):
 			}
 		}
@@ -162,5 +162,5 @@ func (s *Server) Stop() error {
 		case <-time.After(step.wait):
 		}
 	}
-	return fmt.Errorf("Synapse %s does not end", s.Name)
+	return fmt.Errorf("homeserver %s does not end", s.Name)
 }

@@ -71,7 +71,7 @@ func startPasserelle(ctx context.Context, binary string, m *Ministry, partner st
 	// When we die, Passerelle is asked to end, and ends its SFU.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := p.command.Start(); err != nil {
-		return nil, fmt.Errorf("start Passerelle: %w", err)
+		return nil, fmt.Errorf("start it: %w", err)
 	}
 	go func() {
 		defer close(p.ended)
@@ -99,9 +99,9 @@ func (p *passerelle) await(ctx context.Context) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("Passerelle ended while it started:\n%s", p.lastWords())
+			return fmt.Errorf("it ended while it started:\n%s", p.lastWords())
 		case <-ctx.Done():
-			return fmt.Errorf("Passerelle does not become ready: %w\n%s", ctx.Err(), p.lastWords())
+			return fmt.Errorf("it does not become ready: %w\n%s", ctx.Err(), p.lastWords())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -121,7 +121,7 @@ func (p *passerelle) stop() error {
 		wait   time.Duration
 	}{{syscall.SIGTERM, 25 * time.Second}, {syscall.SIGKILL, 5 * time.Second}} {
 		if err := p.command.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("stop Passerelle: %w", err)
+			return fmt.Errorf("stop a Passerelle: %w", err)
 		}
 		select {
 		case <-p.ended:
@@ -129,5 +129,5 @@ func (p *passerelle) stop() error {
 		case <-time.After(step.wait):
 		}
 	}
-	return errors.New("Passerelle does not end")
+	return errors.New("a Passerelle does not end")
 }

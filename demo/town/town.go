@@ -171,7 +171,7 @@ func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synap
 		starting.Go(func() (err error) {
 			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
 			if err != nil {
-				return fmt.Errorf("%s: %w", m.Name, err)
+				return fmt.Errorf("the Passerelle of %s: %w", m.Name, err)
 			}
 			return nil
 		})
