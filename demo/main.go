@@ -58,7 +58,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, say); err != nil {
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		if ctx.Err() != nil {
+			// What failed failed because of that.
 			fmt.Println(say.interrupted)
 		} else {
 			fmt.Fprintf(os.Stderr, "%s %v\n", say.failed, err)
@@ -148,7 +149,7 @@ func showTown(ctx context.Context, build town.Options, o options, say text, bega
 	}
 	fmt.Println("\n" + say.whatToDo)
 	<-ctx.Done()
-	return nil
+	return nil // asked to end, and not failed
 }
 
 // callHeadless starts a fresh town, makes one call in it, and says what was
