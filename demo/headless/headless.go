@@ -226,6 +226,11 @@ func (r *run) awaitLive(ctx context.Context, agnes, bruno *caller.Caller) error 
 	}
 	err := waiting.Wait()
 	r.drain()
+	for name, m := range map[string]caller.Media{"agnes": r.report.Agnes, "bruno": r.report.Bruno} {
+		if err == nil && m.Encrypted != r.town.Encrypted {
+			err = fmt.Errorf("what %s received was encrypted: %t; in this room it must be: %t", name, m.Encrypted, r.town.Encrypted)
+		}
+	}
 	if err == nil {
 		r.report.Timeline.note(time.Now(), "agnes", "sees and hears bruno", fmt.Sprintf("%+v", r.report.Agnes))
 		r.report.Timeline.note(time.Now(), "bruno", "sees and hears agnes", fmt.Sprintf("%+v", r.report.Bruno))

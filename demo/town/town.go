@@ -61,6 +61,8 @@ func (m *Ministry) Link(lang string, auto bool) string {
 type Town struct {
 	Interieur, Finances *Ministry
 	Room                id.RoomID
+	// Encrypted: the room is, and so must be what is sent in its call.
+	Encrypted bool
 	// HiddenMembers: who is in the call is encrypted, so that no server sees it.
 	HiddenMembers bool
 
@@ -69,7 +71,7 @@ type Town struct {
 
 // Start builds the town. When it fails, everything is taken down again.
 func Start(ctx context.Context, o Options) (_ *Town, err error) {
-	t := &Town{HiddenMembers: o.Encrypted && o.Mode == host.Matrix2}
+	t := &Town{Encrypted: o.Encrypted, HiddenMembers: o.Encrypted && o.Mode == host.Matrix2}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())
