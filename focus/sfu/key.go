@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,23 +16,54 @@ type apiKey struct {
 	id, secret string
 }
 
-// keyFile holds the key as "id: secret". Losing it ends no more than the
-// tokens of the hour.
-const keyFile = "livekit.key"
+const (
+	// keyFile holds the key as "id: secret". Losing it ends no more than the
+	// tokens of the hour.
+	keyFile = "livekit.key"
+	// maxKeyFile bounds what is read of it.
+	maxKeyFile = 4096
+)
 
 // loadKey reads the key of the folder, or makes one there.
 func loadKey(dir string) (apiKey, error) {
 	path := filepath.Join(dir, keyFile)
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	k, err := readKey(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return k, err
+	}
+	// Of two that start at once, one makes the key. The other would not come
+	// further than this lock anyway.
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return k, err
+	}
+	defer lock.Close()
+	if k, err = readKey(path); errors.Is(err, os.ErrNotExist) {
 		return makeKey(dir, path)
-	case err != nil:
-		return apiKey{}, fmt.Errorf("read the SFU's key: %w", err)
+	}
+	return k, err
+}
+
+func readKey(path string) (k apiKey, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return k, fmt.Errorf("read the SFU's key: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return k, fmt.Errorf("read the SFU's key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return k, fmt.Errorf("read the SFU's key: others can read %s (chmod 600, or remove it; another key is made then)", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
+	if err != nil {
+		return k, fmt.Errorf("read the SFU's key: %w", err)
 	}
 	id, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
-	if !ok || id == "" || len(secret) < 32 {
-		return apiKey{}, fmt.Errorf("read the SFU's key: %s is damaged (remove it; another key is made then)", path)
+	if !ok || id == "" || len(secret) < 32 || strings.ContainsAny(id+secret, " \t\r\n") {
+		return k, fmt.Errorf("read the SFU's key: %s is damaged (remove it; another key is made then)", path)
 	}
 	return apiKey{id, secret}, nil
 }

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"time"
 
 	"passerelle/config"
@@ -27,21 +26,27 @@ type Settings struct {
 	UDPPort int `json:"udp_port"`
 	TCPPort int `json:"tcp_port"`
 	// NodeIP is the address that clients send media to.
-	NodeIP      string   `json:"node_ip"`
+	NodeIP string `json:"node_ip"`
+	// STUNServers are told to clients, host:port.
 	STUNServers []string `json:"stun_servers"`
-	Loopback    bool     `json:"loopback"`
+	// Loopback offers loopback addresses to clients as well.
+	Loopback bool `json:"loopback"`
 	// WebhookURL is where the child reports, "" for nowhere.
 	WebhookURL string `json:"webhook_url"`
 	// OrphanTimeout is how long the child lives without a leash.
 	OrphanTimeout time.Duration `json:"orphan_timeout"`
-	Key           string        `json:"key"`
-	Secret        string        `json:"secret"`
+	// Key and Secret are the one API key that LiveKit accepts.
+	Key    string `json:"key"`
+	Secret string `json:"secret"`
 }
 
-// maxSettings bounds what a child reads from its standard input.
-const maxSettings = 64 << 10
+// maxSettings bounds what a child reads from its standard input. It is less
+// than a pipe holds, so that a parent never waits for a child that does not
+// read.
+const maxSettings = 32 << 10
 
-// ReadSettings reads what [Supervisor] wrote.
+// ReadSettings reads what a [Supervisor] wrote: one JSON document of at most
+// 32 KiB, up to the end of r. Its errors never quote the document.
 func ReadSettings(r io.Reader) (Settings, error) {
 	var s Settings
 	data, err := io.ReadAll(io.LimitReader(r, maxSettings+1))
@@ -51,27 +56,32 @@ func ReadSettings(r io.Reader) (Settings, error) {
 	if len(data) > maxSettings {
 		return s, errors.New("read settings: too large")
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&s) != nil || decoder.Decode(&struct{}{}) != io.EOF {
 		return s, errors.New("read settings: not the JSON expected; this command is run by passerelle serve")
 	}
-	if s.Dir == "" || s.Port == 0 || s.UDPPort == 0 || s.NodeIP == "" || s.Key == "" || s.Secret == "" {
+	if s.Dir == "" || s.Port <= 0 || s.UDPPort <= 0 || s.NodeIP == "" || s.OrphanTimeout <= 0 || s.Key == "" || s.Secret == "" {
 		return s, errors.New("read settings: something is missing; this command is run by passerelle serve")
 	}
 	return s, nil
 }
 
-// Fingerprint tells two settings apart without giving away the secret.
+// Fingerprint tells two settings apart, their secrets included, without giving
+// a secret away: a MAC over the rest with the secret as its key.
 func (s Settings) Fingerprint() string {
-	secret := s.Secret
+	mac := hmac.New(sha256.New, []byte(s.Secret))
 	s.Secret = ""
+	mac.Write(s.encode())
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func (s Settings) encode() []byte {
 	encoded, err := json.Marshal(s)
 	if err != nil {
-		// Only numbers and strings.
-		panic(err)
+		panic(err) // numbers and strings cannot fail
 	}
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write(encoded)
-	return hex.EncodeToString(mac.Sum(nil))
+	return encoded
 }
 
 // newSettings fills in what the configuration leaves open.
@@ -83,7 +93,7 @@ func newSettings(c config.Embedded, dir, webhookURL string, k apiKey) (Settings,
 	}
 	var err error
 	if s.NodeIP == "" {
-		if s.NodeIP, err = firstAddress(); err != nil {
+		if s.NodeIP, err = machineAddress(c.Loopback); err != nil {
 			return s, err
 		}
 	}
@@ -97,37 +107,8 @@ func newSettings(c config.Embedded, dir, webhookURL string, k apiKey) (Settings,
 			return s, err
 		}
 	}
+	if len(s.encode()) > maxSettings {
+		return s, errors.New("livekit.embedded.stun_servers: too many (write a handful)")
+	}
 	return s, nil
-}
-
-// firstAddress is the first address of this machine that others could reach.
-func firstAddress() (string, error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return "", fmt.Errorf("list this machine's addresses: %w", err)
-	}
-	for _, a := range addresses {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err == nil && prefix.Addr().IsGlobalUnicast() {
-			return prefix.Addr().String(), nil
-		}
-	}
-	return "", errors.New("livekit.embedded.node_ip: this machine has no address that others could reach (write the one that clients shall send media to)")
-}
-
-func freePort(network string) (int, error) {
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
-		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port, nil
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

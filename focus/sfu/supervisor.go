@@ -1,10 +1,10 @@
 package sfu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -21,13 +21,10 @@ import (
 )
 
 const (
-	// startTimeout bounds the time from a child's start to its readiness.
-	startTimeout = 20 * time.Second
-	// stableAfter is how long a child must have run for its death to count as
-	// a first one.
-	stableAfter  = 30 * time.Second
-	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 10 * time.Second
+	defaultStartTimeout = 20 * time.Second
+	defaultStopTimeout  = 10 * time.Second
+	// readyTimeout bounds what follows a start.
+	readyTimeout = 15 * time.Second
 )
 
 // Options are what a Supervisor needs.
@@ -37,14 +34,20 @@ type Options struct {
 	DataDir string
 	// WebhookURL is where LiveKit reports; "" for nowhere.
 	WebhookURL string
-	// StopTimeout is how long a child may take to end before it is pressed.
+	// StartTimeout is how long a child may take from its start until it can
+	// take participants; 0 is 20 s.
+	StartTimeout time.Duration
+	// StopTimeout is how long a child may take to end before it is pressed;
+	// 0 is 10 s.
 	StopTimeout time.Duration
-	// Executable and Args start a child; empty is this binary with "sfu".
+	// Executable and Args start a child. Empty is the running binary, even if
+	// another one has taken its place on the disk, with "sfu".
 	Executable string
 	Args       []string
 	// OnReady is called each time a child can take participants, before
 	// WaitReady lets anybody through. fresh is true for a new child, which
-	// knows no rooms. Its error is logged.
+	// knows no rooms. ctx ends after 15 s, and with the child. Its error is
+	// logged.
 	OnReady    func(ctx context.Context, fresh bool) error
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
@@ -63,15 +66,20 @@ type Supervisor struct {
 
 // New makes the data folder and the key in it, if there are none. It starts
 // nothing. Ports that the configuration leaves open (0) are chosen here, and
-// another process could take them before the child does; that is for tests.
+// another process could take them before the child does; and as they are
+// chosen anew each time, a child that runs with such ports is never taken
+// over, but replaced.
 func New(o Options) (*Supervisor, error) {
-	if o.Executable == "" {
-		executable, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find our own binary: %w", err)
-		}
-		o.Executable, o.Args = executable, []string{"sfu"}
+	if o.Registerer == nil || o.DataDir == "" || o.Config.OrphanTimeout <= 0 {
+		return nil, errors.New("sfu: Options need a Registerer, a DataDir and an OrphanTimeout")
 	}
+	// A path would be that of another version after an upgrade, or of nothing.
+	o.Executable = cmp.Or(o.Executable, "/proc/self/exe")
+	if o.Args == nil {
+		o.Args = []string{"sfu"}
+	}
+	o.StartTimeout = cmp.Or(o.StartTimeout, defaultStartTimeout)
+	o.StopTimeout = cmp.Or(o.StopTimeout, defaultStopTimeout)
 	dir, err := filepath.Abs(o.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("server.data_dir: %w", err)
@@ -104,7 +112,7 @@ func (s *Supervisor) Key() (id string, secret config.Secret) {
 	return s.settings.Key, config.Secret(s.settings.Secret)
 }
 
-// WaitReady returns nil once the SFU can take participants.
+// WaitReady returns nil once the SFU can take participants, at once if it can.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
 	s.mu.Lock()
 	ready := s.ready
@@ -118,66 +126,31 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 	case <-ready:
 		return nil
 	case <-ctx.Done():
-		return errors.New("the SFU is not running yet")
+		return fmt.Errorf("the SFU is not running yet: %w", context.Cause(ctx))
 	}
 }
 
 // Run takes over the SFU that runs already or starts one, restarts it when it
 // ends, and stops it when ctx is done. It returns when the SFU is gone. A
 // Passerelle that dies without that leaves the SFU running for the next one.
+// The only error is that of a folder which another Passerelle uses.
 func (s *Supervisor) Run(ctx context.Context) error {
 	dir, err := lockFolder(s.settings.Dir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	backoff := time.Duration(0)
-	for ctx.Err() == nil {
-		started := time.Now()
-		err := s.attend(ctx, dir)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(started) > stableAfter {
-			backoff = 0
-		}
-		s.log.Warn().Err(err).Dur("pause_ms", backoff).Msg("The SFU ended; it is started again")
-		s.metrics.restarts.Inc()
-		if !pause(ctx, backoff) {
-			return nil
-		}
-		backoff = nextBackoff(backoff)
-	}
+	s.keep(ctx, func(ctx context.Context) error { return s.attend(ctx, dir) })
 	return nil
-}
-
-// nextBackoff doubles the pause up to its cap.
-func nextBackoff(last time.Duration) time.Duration {
-	return min(max(firstBackoff, 2*last), maxBackoff)
-}
-
-// pause waits for d, give or take a quarter, and reports whether ctx lasted.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d > 0 {
-		d += rand.N(d/2) - d/4
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // attend sees one child through its life, from start or takeover to its end.
 func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	began := time.Now()
-	child, l, err := s.adopt(starting, dir)
+	child, l, err := s.adopt(ctx, dir)
 	fresh := errors.Is(err, errNoChild)
+	began := time.Now()
+	starting, cancel := context.WithTimeoutCause(ctx, s.options.StartTimeout, errors.New("it takes too long"))
+	defer cancel()
 	if fresh {
 		child, l, err = s.start(starting, dir)
 	}
@@ -186,28 +159,62 @@ func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
 	}
 	defer l.conn.Close()
 	if err := l.awaitReady(starting); err != nil {
-		child.kill()
+		s.abandon(starting, child)
 		return fmt.Errorf("wait for the SFU: %w", err)
 	}
-	if s.options.OnReady != nil {
-		if err := s.options.OnReady(starting, fresh); err != nil {
-			s.log.Err(err).Msg("What follows the SFU's start was not done")
-		}
-	}
-	s.log.Info().Bool("taken_over", !fresh).Int("pid", l.hello.PID).Dur("after_ms", time.Since(began)).Msg("The SFU is ready")
+	s.metrics.start.Observe(time.Since(began).Seconds())
+	s.log.Info().Bool("taken_over", !fresh).Int("pid", child.handle.Pid).
+		Dur("after_ms", time.Since(began)).Msg("The SFU is ready")
+	s.follow(ctx, child, fresh)
 	s.setReady(true)
 	defer s.setReady(false)
 	select {
 	case <-child.ended:
-		return errors.New("its process is gone")
+	case <-l.gone:
 	case <-ctx.Done():
-		child.stop(s.options.StopTimeout, s.log)
-		return nil
 	}
+	// A child that dropped its leash but lives is of no use either.
+	child.stop(s.options.StopTimeout, s.log)
+	return fmt.Errorf("%w (%s)", errEnded, child.how())
+}
+
+// errEnded is the end of a child that had been ready.
+var errEnded = errors.New("its process ended")
+
+// abandon ends a child that did not become ready: politely if that is because
+// we end, else at once.
+func (s *Supervisor) abandon(ctx context.Context, child *process) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		child.stop(s.options.StopTimeout, s.log)
+		return
+	}
+	child.kill()
+}
+
+// follow calls OnReady, for as long as the child lives.
+func (s *Supervisor) follow(ctx context.Context, child *process, fresh bool) {
+	if s.options.OnReady == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-child.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	if err := s.options.OnReady(ctx, fresh); err != nil {
+		s.log.Error().Err(err).Msg("What follows the SFU's start was not done")
+	}
+	cancel()
+	watch.Wait()
 }
 
 // adopt takes over the child that runs in the folder. One that runs with
-// other settings is stopped; the error is errNoChild then too.
+// other settings, or says nothing that we understand, is stopped; the error is
+// errNoChild then too.
 func (s *Supervisor) adopt(ctx context.Context, dir *os.File) (*process, *leash, error) {
 	l, err := connect(ctx, dir)
 	if err != nil {
@@ -217,10 +224,11 @@ func (s *Supervisor) adopt(ctx context.Context, dir *os.File) (*process, *leash,
 	if err != nil {
 		return nil, nil, errors.Join(err, l.conn.Close())
 	}
-	if l.hello.Fingerprint == s.settings.Fingerprint() {
+	h, err := l.greet(ctx)
+	if err == nil && h.Fingerprint == s.settings.Fingerprint() {
 		return child, l, nil
 	}
-	s.log.Info().Msg("An SFU runs with other settings; it is replaced")
+	s.log.Info().Err(err).Msg("An SFU runs with other settings; it is replaced")
 	child.stop(s.options.StopTimeout, s.log)
 	return nil, nil, errors.Join(errNoChild, l.conn.Close())
 }
@@ -236,19 +244,20 @@ func (s *Supervisor) start(ctx context.Context, dir *os.File) (*process, *leash,
 	for {
 		l, err := connect(ctx, dir)
 		if err == nil {
-			return child, l, nil
-		}
-		if !errors.Is(err, errNoChild) {
-			child.kill()
-			return nil, nil, err
+			var h hello
+			if h, err = l.greet(ctx); err == nil && h.PID == child.handle.Pid {
+				return child, l, nil
+			}
+			s.abandon(ctx, child)
+			return nil, nil, errors.Join(fmt.Errorf("greet the SFU: %w", cmp.Or(err, errLanguage)), l.conn.Close())
 		}
 		select {
 		case <-retry.C:
 		case <-child.ended:
-			return nil, nil, errors.New("the SFU ended while it started; its last words are above")
+			return nil, nil, fmt.Errorf("the SFU ended while it started (%s); its last words are above", child.how())
 		case <-ctx.Done():
-			child.kill()
-			return nil, nil, fmt.Errorf("wait for the SFU: %w", ctx.Err())
+			s.abandon(ctx, child)
+			return nil, nil, fmt.Errorf("wait for the SFU: %w", errors.Join(context.Cause(ctx), err))
 		}
 	}
 }
