@@ -54,6 +54,7 @@ type App struct {
 
 	database *dbutil.Database
 	policy   *federation.Policy
+	limits   *federation.Limits
 	openID   *federation.OpenID
 	sfu      sfuServer
 	rooms    *livekit.Rooms
@@ -139,6 +140,7 @@ func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
 }
 
 func (a *App) buildFederation(_ context.Context, c *config.Config) (err error) {
+	a.limits = federation.NewLimits(c.Focus.Limits)
 	if a.policy, err = federation.NewPolicy(c.Federation.Rules); err != nil {
 		return err
 	}
@@ -178,6 +180,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Policy:     a.policy,
 		SFU:        a.rooms,
 		Tokens:     a.tokens,
+		Limits:     a.limits,
 		PublicURL:  publicURL,
 		Log:        log,
 		Registerer: a.registry,

@@ -70,6 +70,7 @@ federation:
   ca_files: [%q]
   timeout: 2s
   rules: [{server: %q, access: create}, {server: "127.0.0.1:1", access: join}]
+focus: {limits: {address: 30, user: 0}}
 `, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name()))
 	load := func() (*config.Config, error) { return config.Load(p.file, nil) }
 	c, err := load()
@@ -340,4 +341,39 @@ func TestPortTaken(t *testing.T) {
 	require.NoError(t, err)
 	_, err = app.New(t.Context(), app.Options{Config: c, Log: zerolog.Nop()})
 	require.ErrorContains(t, err, "server.listen")
+}
+
+// A proxy of ours says where a request comes from; anybody else may say what
+// they like.
+func TestLimitByAddress(t *testing.T) {
+	p := startProgram(t)
+	ask := func(forwarded ...string) int {
+		answer, _ := do(t, http.MethodPost, p.public+"/sfu/get", "{}", http.Header{"X-Forwarded-For": forwarded})
+		require.Equal(t, []string{"*"}, answer.Header.Values("Access-Control-Allow-Origin"))
+		if answer.StatusCode == http.StatusTooManyRequests {
+			require.NotEmpty(t, answer.Header.Get("Retry-After"))
+		}
+		return answer.StatusCode
+	}
+	exhaust := func(forwarded ...string) {
+		for range 400 {
+			if ask(forwarded...) == http.StatusTooManyRequests {
+				return
+			}
+		}
+		t.Fatal("no limit")
+	}
+	exhaust("192.0.2.1")
+	require.Equal(t, http.StatusBadRequest, ask("192.0.2.2"), "another client behind the same proxy")
+	exhaust("192.0.2.9, 192.0.2.3") // the client itself wrote the first
+	require.Equal(t, http.StatusTooManyRequests, ask("192.0.2.8, 192.0.2.3"))
+	require.Equal(t, http.StatusTooManyRequests, ask("192.0.2.7", "192.0.2.3"))
+	require.Equal(t, http.StatusTooManyRequests, ask("192.0.2.3, 127.0.0.9"), "through two proxies")
+	require.Equal(t, http.StatusBadRequest, ask("192.0.2.9"))
+
+	good, err := os.ReadFile(p.file)
+	require.NoError(t, err)
+	p.write(t, strings.Replace(string(good), "address: 30", "address: 0", 1))
+	require.NoError(t, p.Reload())
+	require.Equal(t, http.StatusBadRequest, ask("192.0.2.1"))
 }

@@ -18,9 +18,10 @@ import (
 // in it makes two.
 type public struct {
 	// prefix is the path of the public address, "/" if it has none.
-	prefix string
-	routes []publicRoute
-	log    zerolog.Logger
+	prefix  string
+	proxies proxies
+	routes  []publicRoute
+	log     zerolog.Logger
 }
 
 type publicRoute struct {
@@ -29,8 +30,8 @@ type publicRoute struct {
 	serve   func(w http.ResponseWriter, r *http.Request, route string)
 }
 
-func newPublic(prefix string, tokens *focus.Service, signalling *door.Door, log zerolog.Logger) *public {
-	p := &public{prefix: path.Clean("/" + prefix), log: log}
+func newPublic(prefix string, trusted proxies, tokens *focus.Service, signalling *door.Door, log zerolog.Logger) *public {
+	p := &public{prefix: path.Clean("/" + prefix), proxies: trusted, log: log}
 	for _, route := range focus.Routes {
 		p.routes = append(p.routes, publicRoute{route, "POST, OPTIONS", tokens.Serve})
 	}
@@ -47,6 +48,7 @@ func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("X-Content-Type-Options", "nosniff")
 	defer p.recovered(w, r)
+	r.RemoteAddr = p.proxies.client(r)
 	asked := path.Clean("/" + r.URL.Path)
 	route, known := p.find(asked)
 	switch {

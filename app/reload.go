@@ -53,6 +53,9 @@ func (a *App) apply(fresh *config.Config) error {
 		return err
 	}
 	a.focus.Reconfigure(fresh.Focus)
+	if fresh.Focus.Limits != running.Focus.Limits {
+		a.limits.Reconfigure(fresh.Focus.Limits)
+	}
 	if level, err := zerolog.ParseLevel(fresh.Log.Level); err == nil {
 		zerolog.SetGlobalLevel(level)
 	}

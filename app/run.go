@@ -21,9 +21,13 @@ func (a *App) Start(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("server.public_url: %w", err)
 	}
+	proxies, err := newProxies(a.options.Config.Server.TrustedProxies)
+	if err != nil {
+		return err
+	}
 	a.life.run("focus", a.focus.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
-	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, a.focus, a.door, a.log))
+	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().

@@ -68,6 +68,16 @@ func checkRange(m *Mistakes, key string, n, low, high int) {
 	}
 }
 
+func checkNetworks(m *Mistakes, key string, networks []string) {
+	for _, network := range networks {
+		if prefix, err := netip.ParsePrefix(network); err != nil {
+			m.add(key, strconv.Quote(network)+" is not an address range", "write a CIDR such as 10.1.0.0/16")
+		} else if prefix != prefix.Masked() {
+			m.add(key, network+" is not the beginning of its range", "write "+prefix.Masked().String())
+		}
+	}
+}
+
 func checkDuration(m *Mistakes, key string, d, low, high time.Duration) {
 	if d < low || d > high {
 		m.add(key, "is out of range", "write a duration from "+shortDuration(low)+" to "+shortDuration(high))

@@ -30,6 +30,9 @@ type Server struct {
 	// DataDir holds what the process writes apart from the database: the
 	// SFU's key, its control socket.
 	DataDir string `mapstructure:"data_dir"`
+	// TrustedProxies are the address ranges (CIDR) of reverse proxies, whose
+	// X-Forwarded-For header is believed.
+	TrustedProxies []string `mapstructure:"trusted_proxies"`
 	// StopTimeout bounds a graceful stop.
 	StopTimeout time.Duration `mapstructure:"stop_timeout"`
 }
@@ -104,6 +107,19 @@ type Focus struct {
 	DepartureTimeout time.Duration `mapstructure:"departure_timeout"`
 	// MaxParticipants in one call; 0 is no limit.
 	MaxParticipants int `mapstructure:"max_participants"`
+	// Limits bound how often tokens are asked for.
+	Limits Limits `mapstructure:"limits"`
+}
+
+// Limits bound token requests a second; ten times as many may come at once.
+// 0 is no limit.
+type Limits struct {
+	// Address counts by the client's address, or its /64 network.
+	Address int `mapstructure:"address"`
+	// Server counts by the user's homeserver.
+	Server int `mapstructure:"server"`
+	// User counts by the user, once it is proved who that is.
+	User int `mapstructure:"user"`
 }
 
 // Federation is whom to trust and how to reach them.

@@ -10,7 +10,9 @@ func Default() Config {
 			Listen:        ":8080",
 			PrivateListen: "127.0.0.1:9090",
 			DataDir:       "data",
-			StopTimeout:   20 * time.Second,
+			// The reverse proxy of most installations is on the same machine.
+			TrustedProxies: []string{"127.0.0.0/8", "::1/128"},
+			StopTimeout:    20 * time.Second,
 		},
 		Log: Log{Level: "info", Format: "auto"},
 		Database: Database{
@@ -32,6 +34,7 @@ func Default() Config {
 			TokenLifetime:    time.Hour,
 			EmptyTimeout:     5 * time.Minute,
 			DepartureTimeout: 20 * time.Second,
+			Limits:           Limits{Address: 100, Server: 500, User: 5},
 		},
 		Federation: Federation{
 			Rules:         []FederationRule{},

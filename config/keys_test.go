@@ -81,7 +81,7 @@ func another(t *testing.T, k key) any {
 		return []string{"a.example.org:3478", "b.example.org:3478"}
 	case "federation.rules":
 		return []config.FederationRule{{Server: "*.example.org", Access: "join", Publish: true}}
-	case "federation.allow_networks":
+	case "federation.allow_networks", "server.trusted_proxies":
 		return []string{"10.0.0.0/8", "fd00::/8"}
 	case "federation.ca_files":
 		return []string{write(t, "ca.pem", authority(t), 0o644)}
@@ -155,6 +155,7 @@ func TestChanged(t *testing.T) {
 	hot := map[string]bool{
 		"log.level": true, "federation.rules": true,
 		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true,
+		"focus.limits.address": true, "focus.limits.server": true, "focus.limits.user": true,
 	}
 	everything := config.Default()
 	for _, k := range keys() {

@@ -61,6 +61,7 @@ func (s Server) validate(m *Mistakes) {
 	if s.DataDir == "" {
 		m.add("server.data_dir", missing, "name a folder that Passerelle may write to")
 	}
+	checkNetworks(m, "server.trusted_proxies", s.TrustedProxies)
 	checkDuration(m, "server.stop_timeout", s.StopTimeout, time.Second, 10*time.Minute)
 }
 
@@ -171,18 +172,15 @@ func (f Focus) validate(m *Mistakes) {
 	checkDuration(m, "focus.token_lifetime", f.TokenLifetime, time.Minute, 24*time.Hour)
 	checkDuration(m, "focus.empty_timeout", f.EmptyTimeout, 10*time.Second, 24*time.Hour)
 	checkDuration(m, "focus.departure_timeout", f.DepartureTimeout, time.Second, 24*time.Hour)
+	checkRange(m, "focus.limits.address", f.Limits.Address, 0, 1_000_000)
+	checkRange(m, "focus.limits.server", f.Limits.Server, 0, 1_000_000)
+	checkRange(m, "focus.limits.user", f.Limits.User, 0, 1_000_000)
 	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
 }
 
 func (f Federation) validate(m *Mistakes) {
 	f.validateRules(m)
-	for _, network := range f.AllowNetworks {
-		if prefix, err := netip.ParsePrefix(network); err != nil {
-			m.add("federation.allow_networks", strconv.Quote(network)+" is not an address range", "write a CIDR such as 10.1.0.0/16")
-		} else if prefix != prefix.Masked() {
-			m.add("federation.allow_networks", network+" is not the beginning of its range", "write "+prefix.Masked().String())
-		}
-	}
+	checkNetworks(m, "federation.allow_networks", f.AllowNetworks)
 	for _, file := range f.CAFiles {
 		data, err := readBounded(file)
 		if err != nil {

@@ -73,6 +73,7 @@ func TestFailuresFarApartDoNotAddUp(t *testing.T) {
 			require.NoError(t, asked(t, p, failed))
 			time.Sleep(breakWindow + time.Nanosecond)
 		}
+		fail(t, p)
 	})
 }
 

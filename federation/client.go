@@ -172,13 +172,13 @@ func (c *client) ask(ctx context.Context, where *place, path string, query url.V
 	}).WithContext(context.WithValue(ctx, placeKey{}, where))
 	answer, err := c.transport.RoundTrip(request)
 	if err != nil {
-		return 0, nil, reason(errors.Join(err, ctx.Err()))
+		return 0, nil, reason(errors.Join(err, ended(ctx)))
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return 0, nil, reason(errors.Join(err, ctx.Err()))
+		return 0, nil, reason(errors.Join(err, ended(ctx)))
 	case len(body) > maxAnswer:
 		return 0, nil, errTooLarge
 	}

@@ -132,7 +132,7 @@ func (r *resolver) resolve(ctx context.Context, name string) (*place, time.Durat
 		&federation.ResolveServerNameOpts{HTTPClient: r.wellKnown, DNSClient: r.dns})
 	// Out of time, mautrix' resolver takes the server to have neither
 	// .well-known document nor SRV record.
-	if err = errors.Join(err, ctx.Err()); err != nil {
+	if err = errors.Join(err, ended(ctx)); err != nil {
 		return nil, doubtedFor, err
 	}
 	host := found.HostHeader
@@ -146,6 +146,15 @@ func (r *resolver) resolve(ctx context.Context, name string) (*place, time.Durat
 		keep = plainFor
 	}
 	return r.place(host, found.IPPort[:min(len(found.IPPort), maxAddresses)]), keep, nil
+}
+
+// ended is the context's error, by the clock: a read with the same deadline
+// can fail a moment before the context does.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 func (r *resolver) place(host string, addresses []string) *place {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -33,6 +36,7 @@ type tokenAnswer struct {
 //	404 M_UNRECOGNIZED delegation is not offered (clients probe for it)
 //	405                not POST; no body
 //	413 M_TOO_LARGE    more than 64 KiB
+//	429 M_LIMIT_EXCEEDED {retry_after_ms}, and the header Retry-After
 //	500 M_UNKNOWN      the SFU or the database is not available
 func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	if path == "/delegate_delayed_leave" {
@@ -50,8 +54,12 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	if path == "/sfu/get" {
 		read, way = decodeLegacy, routeLegacy
 	}
-	request, err := read(r.Body)
+	var request *tokenRequest
 	var token string
+	err := limited(s.limits.Address(clientAddress(r)))
+	if err == nil {
+		request, err = read(r.Body)
+	}
 	if err == nil {
 		token, err = s.authorise(r.Context(), request)
 	}
@@ -65,7 +73,10 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
 
 // publicError is the one place where an error becomes what a stranger may
 // know. What it does not know is our fault and logged.
-func (s *Service) publicError(err error) mautrix.RespError {
+func (s *Service) publicError(err error) error {
+	if _, ok := errors.AsType[limitError](err); ok {
+		return err
+	}
 	if known, ok := errors.AsType[mautrix.RespError](err); ok {
 		return known
 	}
@@ -77,11 +88,42 @@ func (s *Service) publicError(err error) mautrix.RespError {
 	return mautrix.MUnknown.WithMessage("the service is not available; try again")
 }
 
-func writeError(w http.ResponseWriter, e mautrix.RespError) {
-	writeJSON(w, e.StatusCode, struct {
-		Code  string `json:"errcode"`
-		Error string `json:"error"`
-	}{e.ErrCode, e.Err})
+// clientAddress is the client's address without its port.
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// limitError says when to come back.
+type limitError struct{ wait time.Duration }
+
+func (e limitError) Error() string { return "too many requests" }
+
+// limited is nil when there is nothing to wait for.
+func limited(wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	return limitError{wait}
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	body := struct {
+		Code         string `json:"errcode"`
+		Error        string `json:"error"`
+		RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+	}{Code: "M_LIMIT_EXCEEDED", Error: "too many requests; come back later"}
+	status := http.StatusTooManyRequests
+	if limit, ok := errors.AsType[limitError](err); ok {
+		body.RetryAfterMS = max(1, limit.wait.Milliseconds())
+		w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(limit.wait.Seconds())), 10))
+	} else if known, ok := errors.AsType[mautrix.RespError](err); ok {
+		status, body.Code, body.Error = known.StatusCode, known.ErrCode, known.Err
+	}
+	writeJSON(w, status, body)
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -19,12 +19,15 @@ var errUnauthorized = mautrix.RespError{
 }
 
 // authorise is the one way to a token, in the order of the design: the policy
-// before anything goes out, then who it is, then what they may do, the SFU
+// and the limits before anything goes out, then who it is, then what they may do, the SFU
 // room, the grant row, and the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
 	access := s.policy.Access(r.openID.MatrixServerName)
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
+	}
+	if err := limited(s.limits.Server(r.openID.MatrixServerName)); err != nil {
+		return "", err
 	}
 	user, err := s.verifier.Verify(ctx, r.openID)
 	if err != nil {
@@ -33,6 +36,9 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	}
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
+	}
+	if err := limited(s.limits.User(user)); err != nil {
+		return "", err
 	}
 	return s.grant(ctx, r, user, access)
 }

@@ -48,6 +48,14 @@ type Tokens interface {
 	Sign(g matrixrtc.Grant) (string, error)
 }
 
+// Limits bounds how often tokens are asked for. Each method counts a request
+// and returns zero, or how long to wait. federation.Limits is one.
+type Limits interface {
+	Address(address string) time.Duration
+	Server(name string) time.Duration
+	User(user id.UserID) time.Duration
+}
+
 // Options are what a Service needs; all fields are required.
 type Options struct {
 	Config   config.Focus
@@ -56,6 +64,7 @@ type Options struct {
 	Policy   Policy
 	SFU      SFU
 	Tokens   Tokens
+	Limits   Limits
 	// PublicURL is the one address that clients know, http or https.
 	PublicURL  *url.URL
 	Log        zerolog.Logger
@@ -69,6 +78,7 @@ type Service struct {
 	policy   Policy
 	sfu      SFU
 	tokens   Tokens
+	limits   Limits
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -94,6 +104,7 @@ func New(o Options) (*Service, error) {
 		policy:   o.Policy,
 		sfu:      o.SFU,
 		tokens:   o.Tokens,
+		limits:   o.Limits,
 		sfuURL:   sfuURL.String(),
 		log:      o.Log,
 		metrics:  newMetrics(o.Registerer),

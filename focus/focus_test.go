@@ -35,6 +35,19 @@ type world struct {
 	ensured []matrixrtc.SFURoom
 	sfuDown error
 	signed  []matrixrtc.Grant
+	wait    map[string]time.Duration // how long those have to wait
+	counted []string
+}
+
+func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
+
+func (w *world) Server(name string) time.Duration { return w.count("server " + name) }
+
+func (w *world) User(user id.UserID) time.Duration { return w.count("user " + user.String()) }
+
+func (w *world) count(what string) time.Duration {
+	w.counted = append(w.counted, what)
+	return w.wait[what]
 }
 
 func (w *world) Verify(context.Context, matrixrtc.OpenIDToken) (id.UserID, error) {
@@ -79,6 +92,7 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 		Policy:    w,
 		SFU:       w,
 		Tokens:    w,
+		Limits:    w,
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
 	})
@@ -285,4 +299,33 @@ func participants(t *testing.T, db *dbutil.Database) map[string]string {
 	}
 	require.NoError(t, rows.Err())
 	return states
+}
+
+// Each limit stands before what it protects: the address before the body is
+// read, the server before its homeserver is asked, the user before anything is
+// stored.
+func TestLimits(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		const address, server, user = "address 192.0.2.1", "server own.example", "user @ana:own.example"
+		for _, c := range []struct {
+			over    string
+			counted []string
+			asked   int
+		}{
+			{address, []string{address}, 0},
+			{server, []string{address, server}, 0},
+			{user, []string{address, server, user}, 1},
+		} {
+			w := newWorld(t, db)
+			w.wait = map[string]time.Duration{c.over: 1500 * time.Millisecond}
+			recorder := httptest.NewRecorder()
+			w.Serve(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/sfu/get", strings.NewReader(legacyRequest)), "/sfu/get")
+			require.Equal(t, http.StatusTooManyRequests, recorder.Code)
+			require.Equal(t, "2", recorder.Header().Get("Retry-After"))
+			require.JSONEq(t, `{"errcode":"M_LIMIT_EXCEEDED","error":"too many requests; come back later","retry_after_ms":1500}`, recorder.Body.String())
+			require.Equal(t, c.counted, w.counted)
+			require.Equal(t, c.asked, w.asked)
+			require.Zero(t, count(t, db, "call_session"))
+		}
+	})
 }

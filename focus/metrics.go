@@ -37,6 +37,8 @@ func (m metrics) answered(r route, err error, took time.Duration) {
 		outcome = "M_UNKNOWN"
 		if known, ok := errors.AsType[mautrix.RespError](err); ok {
 			outcome = known.ErrCode
+		} else if _, ok := errors.AsType[limitError](err); ok {
+			outcome = "M_LIMIT_EXCEEDED"
 		}
 	}
 	m.requests.WithLabelValues(string(r), outcome).Inc()
