@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -200,4 +202,26 @@ func TestACallSurvives(t *testing.T) {
 		_, err := net.Dial("unix", filepath.Join(i.dir, "data", "sfu.sock"))
 		require.Error(t, err, "the SFU is gone")
 	})
+}
+
+// TestExternalSFU is a call through a LiveKit that somebody else runs: that of
+// another Passerelle.
+func TestExternalSFU(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the SFU")
+	}
+	other := newInstance(t)
+	other.start()
+	data, err := os.ReadFile(filepath.Join(other.dir, "data", "livekit.key"))
+	require.NoError(t, err)
+	key, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
+	require.True(t, ok)
+	i := newInstanceWith(t, func(*instance, int, int) string {
+		return fmt.Sprintf("{mode: external, url: %q, key: %q, secret: %q}", fmt.Sprintf("ws://127.0.0.1:%d", other.sfuPort), key, secret)
+	})
+	i.start()
+	ana, bo := join(t, i, "ana"), join(t, i, "bo")
+	began := time.Now()
+	ana.hear(t, began, 10*time.Second)
+	bo.hear(t, began, 10*time.Second)
 }

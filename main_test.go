@@ -56,6 +56,14 @@ type instance struct {
 
 func newInstance(t *testing.T) *instance {
 	t.Helper()
+	return newInstanceWith(t, func(i *instance, port, udp int) string {
+		return fmt.Sprintf("{embedded: {port: %d, udp_port: %d, tcp_port: 0, node_ip: 127.0.0.1, loopback: true, orphan_timeout: 20s}}", port, udp)
+	})
+}
+
+// newInstanceWith is newInstance with another livekit section.
+func newInstanceWith(t *testing.T, livekit func(i *instance, port, udp int) string) *instance {
+	t.Helper()
 	i := &instance{t: t, dir: t.TempDir(), home: federationtest.New(t, federationtest.GoodCertificate)}
 	i.config = filepath.Join(i.dir, "config.yaml")
 	ports := freePorts(t, 4)
@@ -65,12 +73,12 @@ func newInstance(t *testing.T) *instance {
 server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %[3]q, stop_timeout: 10s}
 log: {level: debug, format: json}
 database: {path: %[4]q}
-livekit: {embedded: {port: %[5]d, udp_port: %[6]d, tcp_port: 0, node_ip: 127.0.0.1, loopback: true, orphan_timeout: 20s}}
+livekit: %[5]s
 federation:
   allow_networks: ["127.0.0.0/8"]
-  ca_files: [%[7]q]
-  rules: [{server: %[8]q, access: create}]
-`, i.public, i.private, filepath.Join(i.dir, "data"), filepath.Join(i.dir, "p.db"), i.sfuPort, ports[3], i.home.CAFile(), i.home.Name()), 0o600))
+  ca_files: [%[6]q]
+  rules: [{server: %[7]q, access: create}]
+`, i.public, i.private, filepath.Join(i.dir, "data"), filepath.Join(i.dir, "p.db"), livekit(i, i.sfuPort, ports[3]), i.home.CAFile(), i.home.Name()), 0o600))
 	return i
 }
 
