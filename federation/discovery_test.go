@@ -213,7 +213,7 @@ func TestSpellingsOfOneServer(t *testing.T) {
 			if server == "hs.test" {
 				require.NoError(t, err)
 			} else {
-				require.ErrorIs(t, err, federation.ErrForeignSubject, "IDs are compared whole")
+				require.ErrorIs(t, err, federation.ErrRejected, "IDs are compared whole")
 			}
 		}
 	}

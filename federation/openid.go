@@ -103,6 +103,10 @@ func (o *OpenID) Verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Us
 	started := time.Now()
 	user, err := o.verify(ctx, token)
 	o.metrics.observe(err, time.Since(started))
+	if errors.Is(err, ErrForeignSubject) {
+		// The operator should know which server it was.
+		o.log.Warn().Str("server_name", token.MatrixServerName).Msg("Homeserver named a user that is not its own")
+	}
 	return user, err
 }
 
@@ -195,6 +199,9 @@ func subject(body []byte, server string) (id.UserID, error) {
 	case !hasSigil || !hasServer || localpart == "" || len(info.Subject) > id.UserIDMaxLength,
 		strings.ContainsFunc(localpart, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return "", fmt.Errorf("%w: it names no user", ErrUnreachable)
+	case home != server && strings.EqualFold(home, server):
+		// The doing of who asks, not of the server.
+		return "", fmt.Errorf("%w: the server spells its name otherwise", ErrRejected)
 	case home != server:
 		return "", ErrForeignSubject
 	}

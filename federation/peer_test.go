@@ -184,6 +184,7 @@ func TestWhatIsToldOfIt(t *testing.T) {
 	}
 	require.Contains(t, log.String(), `"breaker":"open"`)
 	require.Contains(t, log.String(), `"server_name":"`+h.Name()+`"`)
+	require.Contains(t, log.String(), "not its own")
 	require.NotContains(t, log.String(), "SECRET")
 	require.NotContains(t, log.String(), "@ana")
 
