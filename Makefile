@@ -1,7 +1,7 @@
 # Passerelle's two commands are `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parts build lint clean
+.PHONY: help demo test parts bench build lint clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -14,6 +14,9 @@ test: ## everything that CI runs, on real parts
 
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts
+
+bench: ## what a token costs, beside a bare service
+	@go run ./bench
 
 build: ## the binary, ./passerelle
 	go build -o passerelle .

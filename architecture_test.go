@@ -26,6 +26,7 @@ var imports = map[string][]string{
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
+	"bench":                     {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
 }

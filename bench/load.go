@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Users and rooms that the requests are spread over.
+const (
+	users = 5000
+	rooms = 1000
+)
+
+// result is what one round measured.
+type result struct {
+	requests  int
+	wall, cpu time.Duration // cpu of the process under test
+	latencies []time.Duration
+}
+
+// percentile is in milliseconds.
+func (r result) percentile(p float64) float64 {
+	return r.latencies[min(int(p*float64(len(r.latencies))), len(r.latencies)-1)].Seconds() * 1000
+}
+
+// load asks for tokens on as many connections, each waiting for its answer
+// before it asks again, as long as more says so. Any answer but 200 is an
+// error.
+func load(ctx context.Context, p *process, world *stubs, route string, connections int, more func(started time.Time, n int) bool) (result, error) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
+	defer client.CloseIdleConnections()
+	var number atomic.Int64
+	collected := make([][]time.Duration, connections)
+	failures := make([]error, connections)
+	before, err := p.cpu()
+	if err != nil {
+		return result{}, err
+	}
+	started := time.Now()
+	var asking sync.WaitGroup
+	for c := range connections {
+		asking.Go(func() {
+			for ctx.Err() == nil && failures[c] == nil {
+				n := int(number.Add(1))
+				if !more(started, n) {
+					return
+				}
+				began := time.Now()
+				failures[c] = ask(ctx, client, p.address+route, world.body(route, n))
+				collected[c] = append(collected[c], time.Since(began))
+			}
+		})
+	}
+	asking.Wait()
+	r := result{wall: time.Since(started)}
+	after, err := p.cpu()
+	if err != nil {
+		return result{}, err
+	}
+	r.cpu = after - before
+	for c := range connections {
+		if failures[c] != nil {
+			return result{}, failures[c]
+		}
+		r.latencies = append(r.latencies, collected[c]...)
+	}
+	slices.Sort(r.latencies)
+	r.requests = len(r.latencies)
+	if r.requests == 0 {
+		return result{}, fmt.Errorf("%s: nothing was asked", route)
+	}
+	return r, ctx.Err()
+}
+
+func ask(ctx context.Context, client *http.Client, address string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: status %d: %s", address, answer.StatusCode, text)
+	}
+	return err
+}
+
+// body is the n-th request: each has a fresh OpenID token.
+func (s *stubs) body(route string, n int) []byte {
+	user, room := strconv.Itoa(n%users), strconv.Itoa(n%rooms)
+	token := "u" + user + "-" + strconv.Itoa(n)
+	if route == "/sfu/get" {
+		return fmt.Appendf(nil, `{"room":"!r%s:bench","device_id":"DEVICE","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600}}`,
+			room, token, s.name)
+	}
+	return fmt.Appendf(nil, `{"room_id":"!r%s:bench","slot_id":"m.call#ROOM","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600},"member":{"id":"member","claimed_user_id":"@u%s:%s","claimed_device_id":"DEVICE"}}`,
+		room, token, s.name, user, s.name)
+}

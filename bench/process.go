@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a service under test.
+type process struct {
+	command *exec.Cmd
+	address string
+	said    bytes.Buffer
+}
+
+func startPasserelle(ctx context.Context, binary, dir string, world *stubs) (*process, error) {
+	public, private, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "config.yaml")
+	config := fmt.Sprintf(`
+server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %[3]q}
+log: {level: error, format: json}
+database: {path: %[4]q}
+livekit: {mode: external, url: %[5]q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}
+focus: {limits: {address: 0, server: 0, user: 0}}
+federation:
+  allow_networks: ["127.0.0.0/8"]
+  ca_files: [%[6]q]
+  rules: [{server: %[7]q, access: create}]
+`, public, private, dir, filepath.Join(dir, "bench.db"), world.sfu.URL, world.caFile, world.name)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return start(ctx, exec.Command(binary, "-config", file), public)
+}
+
+// bareSettings is what the bare service is told on its standard input.
+type bareSettings struct {
+	Listen, CAFile, SFU string
+}
+
+func startBare(ctx context.Context, world *stubs) (*process, error) {
+	public, _, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	settings, err := json.Marshal(bareSettings{public, world.caFile, world.sfu.URL})
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command(self, "bare")
+	command.Stdin = bytes.NewReader(settings)
+	return start(ctx, command, public)
+}
+
+// start starts the service and returns when it takes connections.
+func start(ctx context.Context, command *exec.Cmd, address string) (*process, error) {
+	p := &process{command: command, address: "http://" + address}
+	command.Stderr = &p.said
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return p, conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			p.stop()
+			return nil, errors.Join(err, errors.New(p.said.String()))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *process) stop() {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	_ = p.command.Wait()
+}
+
+// clockTicks is how many of the kernel's ticks make a second, on every Linux
+// that Go runs on.
+const clockTicks = 100
+
+// cpu is the processor time that the process has used, in user and kernel.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name may hold anything; the fields follow its closing bracket, and
+	// the 12th and 13th of those are utime and stime (proc(5)).
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / clockTicks, nil
+}
+
+// rss is the memory that the process occupies, in MiB.
+func (p *process) rss() (float64, error) {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	return float64(pages) * float64(os.Getpagesize()) / (1 << 20), err
+}
+
+func freePorts() (public, private string, err error) {
+	for _, into := range []*string{&public, &private} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer l.Close()
+		*into = l.Addr().String()
+	}
+	return public, private, nil
+}

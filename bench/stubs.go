@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+)
+
+// stubs are a homeserver that knows whose every token is, and an SFU that has
+// every room.
+type stubs struct {
+	homeserver, sfu *httptest.Server
+	// name is the homeserver's server name; caFile its authority.
+	name, caFile string
+	connections  atomic.Int64 // made to the homeserver
+}
+
+func newStubs(dir string) (*stubs, error) {
+	s := &stubs{}
+	s.homeserver = httptest.NewUnstartedServer(http.HandlerFunc(s.userinfo))
+	s.homeserver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.connections.Add(1)
+		}
+	}
+	s.homeserver.StartTLS()
+	s.name = s.homeserver.Listener.Addr().String()
+	s.caFile = filepath.Join(dir, "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.homeserver.Certificate().Raw})
+	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
+		return nil, err
+	}
+	s.sfu = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/protobuf")
+	}))
+	return s, nil
+}
+
+// userinfo: the token of user 7 begins with u7-.
+func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
+	user, _, ok := strings.Cut(r.URL.Query().Get("access_token"), "-")
+	if !ok {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"sub":"@%s:%s"}`, user, s.name)
+}
+
+func (s *stubs) close() {
+	s.homeserver.Close()
+	s.sfu.Close()
+}
