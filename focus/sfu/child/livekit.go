@@ -91,9 +91,10 @@ func newDocument(s sfu.Settings) (map[string]any, error) {
 		rtc["enable_loopback_candidate"] = true
 	}
 	if node.IsLoopback() {
-		// All candidates are rewritten to node_ip, and only those of that
-		// address would be true.
-		rtc["ips"] = map[string]any{"includes": []string{netip.PrefixFrom(node, node.BitLen()).String()}}
+		// All candidates are rewritten to node_ip, so only those of the loopback
+		// interface are true. Not an "ips" filter: 127.0.0.31 works as well as
+		// 127.0.0.1, and no interface lists it.
+		rtc["interfaces"] = map[string]any{"includes": []string{"lo"}}
 	}
 	d := map[string]any{
 		"port":           s.Port,

@@ -50,11 +50,12 @@ func TestConfig(t *testing.T) {
 func TestConfigOfOtherSettings(t *testing.T) {
 	t.Run("loopback address", func(t *testing.T) {
 		s := settings()
-		s.NodeIP = "127.0.0.1"
+		s.NodeIP = "127.0.0.31"
 		c, err := newConfig(s)
 		require.NoError(t, err)
 		require.True(t, c.RTC.EnableLoopbackCandidate)
-		require.Equal(t, []string{"127.0.0.1/32"}, c.RTC.IPs.Includes)
+		require.Equal(t, []string{"lo"}, c.RTC.Interfaces.Includes)
+		require.Empty(t, c.RTC.IPs.Includes, "no interface has that very address")
 	})
 	t.Run("loopback as well", func(t *testing.T) {
 		s := settings()
