@@ -107,7 +107,7 @@ func TestRelay(t *testing.T) {
 		},
 		"an error with a person in it": {
 			`{"level":"error","logger":"livekit","msg":"no @agent.x:example.org:8448","error":"@a:b"}`,
-			`{"level":"error","logger":"livekit","said":"no <user>","error":"<user>","message":"LiveKit reports a problem"}`,
+			`{"level":"warn","logger":"livekit","said":"no <user>","error":"<user>","message":"LiveKit reports a problem"}`,
 		},
 		"information": {`{"level":"info","msg":"started"}`, ""},
 		"a token": {

@@ -56,17 +56,12 @@ func report(text string, log zerolog.Logger) {
 	if whole := log.Debug(); whole.Enabled() {
 		whole.RawJSON("livekit", []byte(text)).Msg("LiveKit's log")
 	}
-	level := zerolog.DebugLevel
 	switch l.Level {
-	case "warn":
-		level = zerolog.WarnLevel
-	case "error", "dpanic", "panic", "fatal":
-		level = zerolog.ErrorLevel
-	}
-	if level == zerolog.DebugLevel {
+	case "debug", "info", "":
 		return // said above
 	}
-	event := log.WithLevel(level).Str("logger", l.Logger).Str("said", userID.ReplaceAllString(l.Message, "<user>"))
+	// What LiveKit calls an error is one of a participant's, most often.
+	event := log.Warn().Str("logger", l.Logger).Str("said", userID.ReplaceAllString(l.Message, "<user>"))
 	if l.Error != "" {
 		event = event.Str("error", userID.ReplaceAllString(l.Error, "<user>"))
 	}

@@ -11,11 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -93,16 +91,12 @@ func run(s sfu.Settings) error {
 	case <-signals:
 	case <-control.Orphaned():
 	}
-	return stop(server, ended, signals)
+	return stop(server, s, ended, signals)
 }
 
 // awaitReady returns once LiveKit answers that it is well.
 func awaitReady(port int, ended <-chan error, signals <-chan os.Signal) error {
-	client := &http.Client{
-		Timeout:   pollTimeout,
-		Transport: &http.Transport{DisableKeepAlives: true}, // and no proxy
-	}
-	address := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) + "/"
+	client := newClient()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
@@ -113,7 +107,7 @@ func awaitReady(port int, ended <-chan error, signals <-chan os.Signal) error {
 			return errors.New("stopped while it started")
 		case <-poll.C:
 		}
-		if answer, err := client.Get(address); err == nil {
+		if answer, err := client.Get(apiURL(port)); err == nil {
 			_ = answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
 				return nil
@@ -123,26 +117,24 @@ func awaitReady(port int, ended <-chan error, signals <-chan os.Signal) error {
 }
 
 // stop says goodbye to the participants and ends.
-func stop(server *service.LivekitServer, ended <-chan error, signals <-chan os.Signal) error {
-	deadline := time.NewTimer(stopTimeout)
-	defer deadline.Stop()
-	poll := time.NewTicker(pollInterval)
-	defer poll.Stop()
-	for stopping := false; ; {
-		// LiveKit answers before it notes that it runs, and loses a stop that
-		// comes between.
-		if !stopping && server.IsRunning() {
-			stopping = true
-			go server.Stop(true)
+func stop(server *service.LivekitServer, s sfu.Settings, ended <-chan error, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), stopTimeout, errors.New("LiveKit did not stop in time"))
+	defer cancel()
+	go func() { // until the process ends
+		goodbye(ctx, server.RoomManager(), s)
+		for !server.IsRunning() && ctx.Err() == nil {
+			// It answers before it notes that it runs, and loses a stop that
+			// comes between.
+			time.Sleep(pollInterval)
 		}
-		select {
-		case <-ended:
-			return nil
-		case <-poll.C:
-		case <-deadline.C:
-			return errors.New("LiveKit did not stop in time")
-		case <-signals:
-			return errors.New("stopped at once by a second signal")
-		}
+		server.Stop(true)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-signals:
+		return errors.New("stopped at once by a second signal")
 	}
 }

@@ -67,6 +67,9 @@ func TestSFUKilled(t *testing.T) {
 			require.FailNow(t, "nobody told the participant")
 		}
 	}
+	for event, n := range map[string]int{"track_unpublished": 2, "participant_left": 2, "room_finished": 1} {
+		require.Equal(t, n, hooks.count(event), "%s was not reported before the end", event)
+	}
 	f.quiet(t)
 }
 

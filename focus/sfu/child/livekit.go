@@ -16,11 +16,11 @@ import (
 
 // newServer builds LiveKit and binds its media ports.
 func newServer(s sfu.Settings) (*service.LivekitServer, error) {
-	// JSON lines on standard error, for our parent. ICE has much to say of
-	// clients that are merely far away.
+	// JSON lines on standard error, for our parent. What pion calls errors are
+	// clients that went away; of those that matter LiveKit speaks itself.
 	logger.InitFromConfig(&logger.Config{
 		JSON: true, Level: "warn",
-		ComponentLevels: map[string]string{"pion": "error", "transport.pion": "error"},
+		ComponentLevels: map[string]string{"pion": "fatal", "transport.pion": "fatal"},
 	}, "livekit")
 	conf, err := newConfig(s)
 	if err != nil {
