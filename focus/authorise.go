@@ -43,7 +43,8 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	return s.grant(ctx, r, user, access)
 }
 
-// grant records what the user is given and signs the token for it.
+// grant has the SFU room made for those who may start the call, records what
+// the user is given, and signs the token for it.
 func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access) (string, error) {
 	c := s.config.Load()
 	grant := matrixrtc.Grant{
@@ -51,6 +52,11 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Identity: r.identity(user),
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
+	}
+	if access.Create {
+		if err := s.ensureRoom(ctx, grant.Room); err != nil {
+			return "", err
+		}
 	}
 	now := s.now()
 	err := s.store.PutGrant(ctx, GrantRow{
@@ -60,16 +66,12 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		ServerName: r.openID.MatrixServerName,
 		Route:      string(r.route),
 		MayCreate:  access.Create,
+		Ensured:    access.Create,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
 	if err != nil {
 		return "", err
-	}
-	if access.Create {
-		if err := s.ensureRoom(ctx, grant.Room); err != nil {
-			return "", err
-		}
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

@@ -138,25 +138,28 @@ func (s *Service) Admit(ctx context.Context, room matrixrtc.SFURoom, who matrixr
 		// The SFU answers that there is no such room.
 		return nil
 	}
-	return s.ensureRoom(ctx, room)
+	if err := s.ensureRoom(ctx, room); err != nil {
+		return err
+	}
+	if standing.RoomOpen {
+		return nil
+	}
+	return s.store.RoomEnsured(ctx, room, s.now())
 }
 
-// ensureRoom has the SFU make the room and records that it did. Equal requests
-// at one time share one call.
+// ensureRoom has the SFU make the room. Equal requests at one time share one
+// call.
 func (s *Service) ensureRoom(ctx context.Context, room matrixrtc.SFURoom) error {
 	c := s.config.Load()
 	// A caller that gives up must not fail those who share its call; the SFU
 	// client has a deadline of its own.
 	shared := context.WithoutCancel(ctx)
 	done := s.ensuring.DoChan(string(room), func() (any, error) {
-		if err := s.sfu.EnsureRoom(shared, room, matrixrtc.RoomOptions{
+		return nil, s.sfu.EnsureRoom(shared, room, matrixrtc.RoomOptions{
 			EmptyTimeout:     c.EmptyTimeout,
 			DepartureTimeout: c.DepartureTimeout,
 			MaxParticipants:  c.MaxParticipants,
-		}); err != nil {
-			return nil, err
-		}
-		return nil, s.store.RoomEnsured(shared, room, s.now())
+		})
 	})
 	select {
 	case result := <-done:

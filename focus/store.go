@@ -1,10 +1,12 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mau.fi/util/dbutil"
@@ -16,11 +18,16 @@ import (
 // identities by hashes only; these rows are the one way back to a room and a
 // person. All times are milliseconds since 1970. It is safe for concurrent use.
 type Store struct {
-	db *dbutil.Database
+	db     *dbutil.Database
+	grants *batch[GrantRow]
 }
 
 // NewStore returns the store over a database that is on the latest schema.
-func NewStore(db *dbutil.Database) *Store { return &Store{db: db} }
+func NewStore(db *dbutil.Database) *Store {
+	s := &Store{db: db}
+	s.grants = newBatch(s.writeGrants)
+	return s
+}
 
 // GrantRow is what one token gave to whom.
 type GrantRow struct {
@@ -31,15 +38,20 @@ type GrantRow struct {
 	// Route is the way by which it was asked for: legacy or standalone.
 	Route     string
 	MayCreate bool
+	// Ensured: the SFU was just asked to have the room.
+	Ensured   bool
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 }
 
 const (
 	putSession = `
-		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at)
-		VALUES ($1, $2, $3, $4, $4)
-		ON CONFLICT (sfu_room) DO UPDATE SET last_granted_at = excluded.last_granted_at`
+		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at)
+		VALUES ($1, $2, $3, $4, $4, $5)
+		ON CONFLICT (sfu_room) DO UPDATE SET
+			last_granted_at = excluded.last_granted_at,
+			ensured_at = COALESCE(excluded.ensured_at, call_session.ensured_at),
+			ended_at = CASE WHEN excluded.ensured_at IS NULL THEN call_session.ended_at END`
 	putGrant = `
 		INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
 		                        can_publish, may_create, issued_at, expires_at)
@@ -52,21 +64,35 @@ const (
 )
 
 // PutGrant records the session, if it is new, and the grant, replacing an
-// earlier one of the same identity.
+// earlier one of the same identity. It returns once that is committed; grants
+// that come together share a commit.
 func (s *Store) PutGrant(ctx context.Context, g GrantRow) error {
-	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
-		issued := g.IssuedAt.UnixMilli()
-		if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued); err != nil {
-			return err
-		}
-		_, err := s.db.Exec(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
-			g.ServerName, g.Route, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli())
-		return err
-	})
-	if err != nil {
+	if err := s.grants.put(ctx, g); err != nil {
 		return fmt.Errorf("store grant: %w", err)
 	}
 	return nil
+}
+
+func (s *Store) writeGrants(ctx context.Context, grants []GrantRow) error {
+	// In one order, whoever writes: replicas that lock the same rows crosswise
+	// would block each other.
+	slices.SortStableFunc(grants, func(a, b GrantRow) int {
+		return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Identity, b.Identity))
+	})
+	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		for _, g := range grants {
+			issued := g.IssuedAt.UnixMilli()
+			ensured := sql.NullInt64{Int64: issued, Valid: g.Ensured}
+			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured); err != nil {
+				return err
+			}
+			if _, err := s.db.Exec(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
+				g.ServerName, g.Route, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Standing is what the rows say of one identity in one SFU room.

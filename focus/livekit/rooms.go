@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/livekit/protocol/auth"
@@ -26,6 +27,14 @@ type Rooms struct {
 	service livekit.RoomService
 	key     string
 	secret  string
+	// creator is the token with which rooms are made. Each token request needs
+	// one, so it is used again for half of its life.
+	creator atomic.Pointer[creator]
+}
+
+type creator struct {
+	header http.Header
+	until  time.Time
 }
 
 // RoomsOptions say where a LiveKit is and how to speak to it.
@@ -66,7 +75,11 @@ func NewRooms(o RoomsOptions) (*Rooms, error) {
 
 // EnsureRoom makes the SFU room, or leaves the one that exists as it is.
 func (r *Rooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error {
-	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomCreate: true})
+	header, err := r.creatorHeader()
+	if err != nil {
+		return err
+	}
+	ctx, cancel, err := withHeader(ctx, header)
 	if err != nil {
 		return err
 	}
@@ -122,14 +135,39 @@ func (r *Rooms) Ping(ctx context.Context) error {
 	return nil
 }
 
+// creatorHeader carries a token that lets rooms be made.
+func (r *Rooms) creatorHeader() (http.Header, error) {
+	now := time.Now()
+	if c := r.creator.Load(); c != nil && now.Before(c.until) {
+		return c.header, nil
+	}
+	header, err := r.adminHeader(&auth.VideoGrant{RoomCreate: true})
+	if err == nil {
+		r.creator.Store(&creator{header, now.Add(adminLifetime / 2)})
+	}
+	return header, err
+}
+
 // admin returns ctx with a short-lived token of the one grant that the call
 // needs, and a deadline.
 func (r *Rooms) admin(ctx context.Context, grant *auth.VideoGrant) (context.Context, context.CancelFunc, error) {
+	header, err := r.adminHeader(grant)
+	if err != nil {
+		return nil, nil, err
+	}
+	return withHeader(ctx, header)
+}
+
+func (r *Rooms) adminHeader(grant *auth.VideoGrant) (http.Header, error) {
 	token, err := auth.NewAccessToken(r.key, r.secret).SetVideoGrant(grant).SetValidFor(adminLifetime).ToJWT()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make administrative token: %w", err)
+		return nil, fmt.Errorf("make administrative token: %w", err)
 	}
-	ctx, err = twirp.WithHTTPRequestHeaders(ctx, http.Header{"Authorization": {"Bearer " + token}})
+	return http.Header{"Authorization": {"Bearer " + token}}, nil
+}
+
+func withHeader(ctx context.Context, header http.Header) (context.Context, context.CancelFunc, error) {
+	ctx, err := twirp.WithHTTPRequestHeaders(ctx, header)
 	if err != nil {
 		return nil, nil, fmt.Errorf("attach administrative token: %w", err)
 	}
