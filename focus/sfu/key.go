@@ -37,7 +37,7 @@ func loadKey(dir string) (apiKey, error) {
 	if err != nil {
 		return k, err
 	}
-	defer lock.Close()
+	defer lock.unlock()
 	if k, err = readKey(path); errors.Is(err, os.ErrNotExist) {
 		return makeKey(dir, path)
 	}

@@ -22,6 +22,8 @@ var (
 	errNoChild = errors.New("no SFU is running")
 	// errLanguage is returned when what holds it is no child of this version.
 	errLanguage = errors.New("what holds the SFU's control socket does not speak its language")
+	// errLetGo is returned when a child ends before it is ready.
+	errLetGo = errors.New("it ended while it started")
 )
 
 // leash is the parent's end: its connection ends when the child does.
@@ -109,7 +111,7 @@ func (l *leash) awaitReady(ctx context.Context) error {
 	case <-l.ready:
 		return nil
 	case <-l.gone:
-		return errors.New("it ended while it started")
+		return errLetGo
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

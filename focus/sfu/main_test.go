@@ -65,6 +65,13 @@ func playChild(mode string) int {
 	serving.Go(func() { control.Serve(ctx) })
 	defer serving.Wait()
 	defer cancel()
+	if mode == "fails slowly" {
+		cancel()
+		serving.Wait()
+		time.Sleep(50 * time.Millisecond) // lets go first, and then says why
+		fmt.Fprintln(os.Stderr, "the port is taken")
+		return 1
+	}
 	if mode != "never ready" {
 		control.Ready()
 	}

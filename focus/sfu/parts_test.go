@@ -229,7 +229,7 @@ func TestKey(t *testing.T) {
 		dir := t.TempDir()
 		lock, err := lockFolder(dir)
 		require.NoError(t, err)
-		defer lock.Close()
+		defer lock.unlock()
 		_, err = loadKey(dir)
 		require.ErrorContains(t, err, "another Passerelle uses")
 	})

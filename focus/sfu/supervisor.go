@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -139,8 +138,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	s.keep(ctx, func(ctx context.Context) error { return s.attend(ctx, dir) })
+	defer dir.unlock()
+	s.keep(ctx, func(ctx context.Context) error { return s.attend(ctx, dir.File) })
 	return nil
 }
 
@@ -159,6 +158,9 @@ func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
 	}
 	defer l.conn.Close()
 	if err := l.awaitReady(starting); err != nil {
+		if errors.Is(err, errLetGo) {
+			child.wait(pressTimeout) // it may have last words
+		}
 		s.abandon(starting, child)
 		return fmt.Errorf("wait for the SFU: %w", err)
 	}
@@ -171,9 +173,10 @@ func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
 	select {
 	case <-child.ended:
 	case <-l.gone:
+		child.wait(pressTimeout)
 	case <-ctx.Done():
 	}
-	// A child that dropped its leash but lives is of no use either.
+	// A child that let go but lives is of no use either.
 	child.stop(s.options.StopTimeout, s.log)
 	return fmt.Errorf("%w (%s)", errEnded, child.how())
 }
@@ -272,17 +275,4 @@ func (s *Supervisor) setReady(ready bool) {
 	}
 	s.ready = make(chan struct{})
 	s.metrics.up.Set(0)
-}
-
-// lockFolder opens the data folder and locks it until it is closed: two
-// Passerelles would take the same child in turns.
-func lockFolder(path string) (*os.File, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("server.data_dir: %w", err)
-	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("server.data_dir: another Passerelle uses %s (give each its own)", path), dir.Close())
-	}
-	return dir, nil
 }

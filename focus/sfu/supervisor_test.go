@@ -241,6 +241,16 @@ func TestDiesAtOnce(t *testing.T) {
 	require.GreaterOrEqual(t, h.metric(t, "passerelle_sfu_restarts_total", "start_failed"), 3.)
 }
 
+func TestLastWords(t *testing.T) {
+	h := open(t, "fails slowly", nil)
+	h.log.await(t, "The SFU is started again", 1)
+	require.Equal(t, "the port is taken", h.log.await(t, "The SFU says", 1)["line"])
+	h.close(t)
+	said, _ := h.log.all("The SFU says")
+	again, _ := h.log.all("The SFU is started again")
+	require.GreaterOrEqual(t, len(said), len(again))
+}
+
 func TestNoSuchExecutable(t *testing.T) {
 	h := open(t, "well", func(o *sfu.Options) { o.Executable = "/nonexistent" })
 	require.Contains(t, h.log.await(t, "The SFU is started again", 1)["error"], "no such file")

@@ -159,14 +159,10 @@ func TestPortTaken(t *testing.T) {
 	c.Port, err = strconv.Atoi(port)
 	require.NoError(t, err)
 	f := newFocus(t, t.TempDir(), c, "").open(t)
-	require.Eventually(t, func() bool {
-		for _, l := range f.diary.all() {
-			if strings.Contains(l.Line, "address already in use") {
-				return true
-			}
-		}
-		return false
-	}, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return f.diary.first("The SFU is started again") != nil }, patience, 10*time.Millisecond)
+	reason := f.diary.first("The SFU says")
+	require.NotNil(t, reason)
+	require.Contains(t, reason.Line, "address already in use")
 }
 
 func TestMainWithoutAParent(t *testing.T) {

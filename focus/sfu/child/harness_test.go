@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -62,7 +63,17 @@ func (d *diary) Write(line []byte) (int, error) {
 func (d *diary) all() []logged {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return append([]logged(nil), d.lines...)
+	return slices.Clone(d.lines)
+}
+
+// first returns the first line with a message, or nil.
+func (d *diary) first(message string) *logged {
+	for _, l := range d.all() {
+		if l.Message == message {
+			return &l
+		}
+	}
+	return nil
 }
 
 // next waits for a child to become ready.
