@@ -26,6 +26,8 @@ import (
 const (
 	// stopTimeout is how long the goodbyes to all participants may take.
 	stopTimeout = 5 * time.Second
+	// closeTimeout is how long LiveKit may take after them.
+	closeTimeout = 300 * time.Millisecond
 	// pollInterval is how often LiveKit is asked whether it runs; it tells
 	// nobody by itself.
 	pollInterval = 5 * time.Millisecond
@@ -118,18 +120,15 @@ func awaitReady(port int, ended <-chan error, signals <-chan os.Signal) error {
 
 // stop says goodbye to the participants and ends.
 func stop(server *service.LivekitServer, s sfu.Settings, ended <-chan error, signals <-chan os.Signal) error {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), stopTimeout, errors.New("LiveKit did not stop in time"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), stopTimeout, errors.New("the goodbyes took too long"))
 	defer cancel()
-	go func() { // until the process ends
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
 		goodbye(ctx, server.RoomManager(), s)
-		for !server.IsRunning() && ctx.Err() == nil {
-			// It answers before it notes that it runs, and loses a stop that
-			// comes between.
-			time.Sleep(pollInterval)
-		}
-		server.Stop(true)
 	}()
 	select {
+	case <-said:
 	case <-ended:
 		return nil
 	case <-ctx.Done():
@@ -137,4 +136,15 @@ func stop(server *service.LivekitServer, s sfu.Settings, ended <-chan error, sig
 	case <-signals:
 		return errors.New("stopped at once by a second signal")
 	}
+	// What is left would wait up to 5 s for connections that somebody opened
+	// and did not use. The end of the process closes them as well.
+	go server.Stop(true)
+	grace := time.NewTimer(closeTimeout)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+	case <-signals:
+	}
+	return nil
 }

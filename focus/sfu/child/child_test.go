@@ -18,6 +18,7 @@ import (
 	"github.com/livekit/protocol/webhook"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"passerelle/focus/sfu"
 	"passerelle/focus/sfu/child"
@@ -89,6 +90,7 @@ func TestParentKilled(t *testing.T) {
 	b.forget()
 
 	p.kill(t)
+	f.annoy(t, "eyJ.x.y") // LiveKit writes that down, where nobody reads
 	awaitBoth(t, 75, a, b)
 	f.open(t)
 	adopted := f.diary.next(t)
@@ -147,6 +149,39 @@ func TestNoRoomNoCall(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusNotFound, answer.StatusCode)
+}
+
+// TestLog: what LiveKit complains of is logged, without the token it was about.
+func TestLog(t *testing.T) {
+	f := newFocus(t, t.TempDir(), fixed(t), "").open(t)
+	f.diary.next(t)
+	key, _ := f.Key()
+	token, err := auth.NewAccessToken(key, strings.Repeat("wrong", 10)).SetIdentity("@a:example.org:DEVICE").
+		SetVideoGrant(&auth.VideoGrant{RoomJoin: true, Room: roomName}).SetValidFor(time.Minute).ToJWT()
+	require.NoError(t, err)
+	f.annoy(t, token)
+	require.Eventually(t, func() bool { return f.diary.first("LiveKit reports a problem") != nil }, patience, 5*time.Millisecond)
+	for _, l := range f.diary.all() {
+		require.NotContains(t, l.raw, token)
+		if l.Level != "debug" {
+			require.NotContains(t, l.raw, "@a:example.org")
+		}
+	}
+}
+
+// TestSecondSignal: whoever presses is not made to wait for goodbyes.
+func TestSecondSignal(t *testing.T) {
+	f := newFocus(t, t.TempDir(), fixed(t), "").open(t)
+	pressed := hold(t, f.diary.next(t).PID)
+	f.waitReady(t)
+	join(t, f.Supervisor, 'a')
+	for !pressed.ends(t, 5*time.Millisecond) {
+		_ = unix.PidfdSendSignal(pressed.fd, unix.SIGTERM, nil, 0)
+	}
+	f.diary.next(t) // it is started again
+	reason := f.diary.first("The SFU says")
+	require.NotNil(t, reason)
+	require.Equal(t, "passerelle sfu: stopped at once by a second signal", reason.Line)
 }
 
 // TestPortTaken: the log says why the SFU does not start.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -34,6 +35,8 @@ type logged struct {
 	Line    string `json:"line"`
 	Said    string `json:"said"`
 	Error   string `json:"error"`
+
+	raw string
 }
 
 // diary takes a Supervisor's log and passes on who became ready.
@@ -47,7 +50,7 @@ type diary struct {
 func newDiary() *diary { return &diary{ready: make(chan logged, 64)} }
 
 func (d *diary) Write(line []byte) (int, error) {
-	var l logged
+	l := logged{raw: string(line)}
 	if err := json.Unmarshal(line, &l); err != nil {
 		return 0, err
 	}
@@ -140,6 +143,17 @@ func (f *focus) open(t *testing.T) *focus {
 	go func() { f.ended <- f.Run(ctx); close(f.ended) }()
 	t.Cleanup(func() { f.close(t) })
 	return f
+}
+
+// annoy has LiveKit complain.
+func (f *focus) annoy(t *testing.T, token string) {
+	t.Helper()
+	for range 3 {
+		answer, err := http.Get(f.APIURL().JoinPath("/rtc/validate").String() + "?access_token=" + token)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusUnauthorized, answer.StatusCode)
+	}
 }
 
 // waitReady waits until the room is made as well.
