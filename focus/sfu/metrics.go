@@ -28,7 +28,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		}, []string{"reason"}),
 		start: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "passerelle_sfu_start_duration_seconds",
-			Help:    "From the start of an SFU, or from taking over one that runs, until it can take participants.",
+			Help:    "From the start of an SFU until it can take participants.",
 			Buckets: []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}),
 	}

@@ -164,7 +164,9 @@ func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
 		s.abandon(starting, child)
 		return fmt.Errorf("wait for the SFU: %w", err)
 	}
-	s.metrics.start.Observe(time.Since(began).Seconds())
+	if fresh {
+		s.metrics.start.Observe(time.Since(began).Seconds())
+	}
 	s.log.Info().Bool("taken_over", !fresh).Int("pid", child.handle.Pid).
 		Dur("after_ms", time.Since(began)).Msg("The SFU is ready")
 	s.follow(ctx, child, fresh)

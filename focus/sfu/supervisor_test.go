@@ -71,6 +71,7 @@ func TestAdoption(t *testing.T) {
 	require.Equal(t, true, h.log.await(t, "The SFU is ready", 1)["taken_over"])
 	require.False(t, <-h.fresh)
 	require.False(t, child.ends(t, 0))
+	require.EqualValues(t, 0, h.metric(t, "passerelle_sfu_start_duration_seconds", ""), "nothing was started")
 
 	child.kill(t)
 	require.NotEqual(t, pid, h.log.pid(t, 2))

@@ -7,6 +7,7 @@
 package child
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func run(s sfu.Settings) error {
 	control.Ready()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("LiveKit ended by itself: %w", errors.Join(err, errors.New("see the lines above")))
+		return fmt.Errorf("LiveKit ended by itself: %w", cmp.Or(err, errors.New("without a reason")))
 	case <-signals:
 	case <-control.Orphaned():
 	}
