@@ -160,6 +160,7 @@ func TestACallSurvives(t *testing.T) {
 		before := i.sfu()
 		killed := time.Now()
 		require.NoError(t, syscall.Kill(before, syscall.SIGKILL))
+		_, _ = i.token("cleo") // who asks at this very moment waits a little
 		ana.hear(t, killed.Add(100*time.Millisecond), 15*time.Second)
 		bo.hear(t, killed.Add(100*time.Millisecond), 15*time.Second)
 		require.NotEqual(t, before, i.sfu())

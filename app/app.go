@@ -178,7 +178,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Store:      focus.NewStore(a.database),
 		Verifier:   a.openID,
 		Policy:     a.policy,
-		SFU:        a.rooms,
+		SFU:        patientRooms{a.sfu, a.rooms},
 		Tokens:     a.tokens,
 		Limits:     a.limits,
 		PublicURL:  publicURL,

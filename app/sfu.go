@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"time"
 
 	"passerelle/config"
+	"passerelle/focus/livekit"
+	"passerelle/focus/matrixrtc"
 	"passerelle/focus/sfu"
 )
 
@@ -54,6 +57,38 @@ func (a *App) sfuReady(ctx context.Context, fresh bool) error {
 		return nil
 	}
 	return a.focus.SFURestarted(ctx)
+}
+
+// restartWait is how long a token request waits for an SFU that is being
+// restarted, which takes a fraction of a second.
+const restartWait = 5 * time.Second
+
+// patientRooms makes rooms as soon as the SFU is there to make them.
+type patientRooms struct {
+	sfu   sfuServer
+	rooms *livekit.Rooms
+}
+
+// EnsureRoom implements focus.SFU. An SFU that dies while it is asked is asked
+// once more when it is back: making a room twice is making it once.
+func (p patientRooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, restartWait)
+	defer cancel()
+	for again := true; ; again = false {
+		if err := p.sfu.WaitReady(ctx); err != nil {
+			return err
+		}
+		err := p.rooms.EnsureRoom(ctx, room, o)
+		if err == nil || !again || ctx.Err() != nil {
+			return err
+		}
+		// The supervisor learns of a death a moment after the kernel does.
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // externalSFU is a LiveKit that somebody else runs.
