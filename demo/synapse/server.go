@@ -13,9 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"passerelle/demo/process"
 )
 
 // Options say how to start a Synapse.
@@ -41,9 +42,7 @@ type Server struct {
 	federationURL string
 	authority     *Authority
 	secret        string
-	log           string
-	command       *exec.Cmd
-	ended         chan struct{} // closed when the process is reaped
+	process       *process.Process
 }
 
 // startTimeout bounds a start; on an idle machine it takes two seconds.
@@ -58,8 +57,6 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		federationURL: "https://" + net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
 		authority:     o.Authority,
 		secret:        rand.Text(),
-		log:           filepath.Join(o.Dir, "synapse.log"),
-		ended:         make(chan struct{}),
 	}
 	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
 	if err != nil {
@@ -75,33 +72,16 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w\n%s", s.Name, err, out)
 	}
-	if err := s.spawn(o, config); err != nil {
+	command := exec.Command(o.Python, "-m", "synapse.app.homeserver", "-c", config)
+	command.Dir = o.Dir
+	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(o.Dir, "synapse.log"), syscall.SIGKILL, command)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.await(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-func (s *Server) spawn(o Options, config string) error {
-	log, err := os.Create(s.log)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	s.command = exec.Command(o.Python, "-m", "synapse.app.homeserver", "-c", config)
-	s.command.Dir = o.Dir
-	s.command.Stdout, s.command.Stderr = log, log
-	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := s.command.Start(); err != nil {
-		return fmt.Errorf("start Synapse: %w", err)
-	}
-	go func() {
-		defer close(s.ended)
-		_ = s.command.Wait()
-	}()
-	return nil
 }
 
 // await returns once both listeners answer.
@@ -115,14 +95,8 @@ func (s *Server) await(ctx context.Context) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer client.CloseIdleConnections()
 	for _, address := range []string{s.ClientURL + "/_matrix/client/versions", s.federationURL + "/_matrix/federation/v1/version"} {
-		for !answers(ctx, client, address) {
-			select {
-			case <-s.ended:
-				return fmt.Errorf("homeserver %s ended while it started:\n%s", s.Name, s.lastWords())
-			case <-ctx.Done():
-				return fmt.Errorf("homeserver %s does not answer: %w\n%s", s.Name, ctx.Err(), s.lastWords())
-			case <-time.After(100 * time.Millisecond):
-			}
+		if err := s.process.Await(ctx, func(ctx context.Context) bool { return answers(ctx, client, address) }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -141,26 +115,5 @@ func answers(ctx context.Context, client *http.Client, address string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-func (s *Server) lastWords() string {
-	data, _ := os.ReadFile(s.log)
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
-}
-
 // Stop ends the server and returns when it is gone.
-func (s *Server) Stop() error {
-	for _, step := range []struct {
-		signal syscall.Signal
-		wait   time.Duration
-	}{{syscall.SIGTERM, 10 * time.Second}, {syscall.SIGKILL, 5 * time.Second}} {
-		if err := s.command.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("stop Synapse %s: %w", s.Name, err)
-		}
-		select {
-		case <-s.ended:
-			return nil
-		case <-time.After(step.wait):
-		}
-	}
-	return fmt.Errorf("homeserver %s does not end", s.Name)
-}
+func (s *Server) Stop() error { return s.process.Stop(10 * time.Second) }

@@ -19,6 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/demo/host"
+	"passerelle/demo/process"
 	"passerelle/demo/synapse"
 )
 
@@ -49,7 +50,7 @@ type Ministry struct {
 	address    string
 	dir        string
 	ports      ports
-	passerelle *passerelle
+	passerelle *process.Process
 }
 
 // Link is where its member of staff calls.
@@ -172,16 +173,13 @@ func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synap
 		m, partner := pair[0], pair[1]
 		starting.Go(func() (err error) {
 			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
-			if err != nil {
-				return fmt.Errorf("the Passerelle of %s: %w", m.Name, err)
-			}
-			return nil
+			return err
 		})
 	}
 	err := starting.Wait()
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
 		if m.passerelle != nil {
-			t.cleanups = append(t.cleanups, m.passerelle.stop)
+			t.cleanups = append(t.cleanups, func() error { return m.passerelle.Stop(stopPatience) })
 		}
 	}
 	return err

@@ -1,0 +1,96 @@
+// Package process runs a server of the demonstration or of the benchmark: its
+// words go to a file, it ends when it is told to or when we die, and it is
+// reaped.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is one server.
+type Process struct {
+	// Ended is closed when the process is gone.
+	Ended <-chan struct{}
+
+	name    string
+	log     string
+	command *exec.Cmd
+}
+
+// Start starts command, whose output goes to the file log. name is for people.
+// orphaned is the signal that it gets when we die.
+func Start(name, log string, orphaned syscall.Signal, command *exec.Cmd) (*Process, error) {
+	file, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	command.Stdout, command.Stderr = file, file
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned}
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = command.Wait()
+	}()
+	return &Process{Ended: ended, name: name, log: log, command: command}, nil
+}
+
+// pollInterval is how often a server is asked whether it answers yet.
+const pollInterval = 50 * time.Millisecond
+
+// Await returns once the server answers.
+func (p *Process) Await(ctx context.Context, answers func(context.Context) bool) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for !answers(ctx) {
+		select {
+		case <-ticker.C:
+		case <-p.Ended:
+			return fmt.Errorf("%s ended while it started:\n%s", p.name, p.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w\n%s", p.name, ctx.Err(), p.lastWords())
+		}
+	}
+	return nil
+}
+
+// Stop ends the server, politely for as long as patience lasts, and returns
+// when it is gone.
+func (p *Process) Stop(patience time.Duration) error {
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGTERM, patience}, {syscall.SIGKILL, 5 * time.Second}} {
+		if err := p.command.Process.Signal(step.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop %s: %w", p.name, err)
+		}
+		timer := time.NewTimer(step.wait)
+		select {
+		case <-p.Ended:
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+	return fmt.Errorf("%s does not end", p.name)
+}
+
+// lastWords is the end of what the server said.
+func (p *Process) lastWords() string {
+	data, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
