@@ -23,7 +23,7 @@ const (
 	// lastWords bounds the wait for LiveKit's last messages.
 	lastWords = time.Second
 	// silence is how long nothing new must come for them to be the last.
-	silence = 60 * time.Millisecond
+	silence = 150 * time.Millisecond
 )
 
 // goodbye ends all rooms and waits until it is known: by the participants, and
