@@ -14,6 +14,7 @@ type Config struct {
 	Database   Database   `mapstructure:"database"`
 	LiveKit    LiveKit    `mapstructure:"livekit"`
 	Focus      Focus      `mapstructure:"focus"`
+	Homeserver Homeserver `mapstructure:"homeserver"`
 	Federation Federation `mapstructure:"federation"`
 }
 
@@ -70,6 +71,12 @@ type LiveKit struct {
 	Key        string `mapstructure:"key"`
 	Secret     Secret `mapstructure:"secret"`
 	SecretFile string `mapstructure:"secret_file"`
+	// Signalling is gated, when clients reach the SFU's signalling through
+	// Passerelle's door alone, or direct, when they are sent to PublicURL.
+	Signalling string `mapstructure:"signalling"`
+	// PublicURL is where clients reach the SFU's signalling when it is direct:
+	// ws or wss.
+	PublicURL string `mapstructure:"public_url"`
 	// Embedded configures `passerelle sfu`.
 	Embedded Embedded `mapstructure:"embedded"`
 }
@@ -120,6 +127,23 @@ type Limits struct {
 	Server int `mapstructure:"server"`
 	// User counts by the user, once it is proved who that is.
 	User int `mapstructure:"user"`
+}
+
+// Homeserver is our own homeserver, beside which this Passerelle stands. All
+// fields are empty where it is spoken to as any other one is.
+type Homeserver struct {
+	// ServerName is the part of its users' IDs after the first colon.
+	ServerName string `mapstructure:"server_name"`
+	// URL is its client-server API as this machine reaches it, http or https.
+	URL string `mapstructure:"url"`
+	// ASToken is the as_token of our registration there: with it delayed
+	// events are managed without the limits that strangers have.
+	ASToken     Secret `mapstructure:"as_token"`
+	ASTokenFile string `mapstructure:"as_token_file"`
+	// HSToken is the hs_token of our registration there: it proves that a
+	// proxied request comes from the homeserver.
+	HSToken     Secret `mapstructure:"hs_token"`
+	HSTokenFile string `mapstructure:"hs_token_file"`
 }
 
 // Federation is whom to trust and how to reach them.

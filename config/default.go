@@ -21,7 +21,8 @@ func Default() Config {
 			MaxOpenConns: 8,
 		},
 		LiveKit: LiveKit{
-			Mode: "embedded",
+			Mode:       "embedded",
+			Signalling: "gated",
 			Embedded: Embedded{
 				Port:          7880,
 				UDPPort:       7882,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,20 @@ func another(t *testing.T, k key) any {
 		return config.Secret(goodSecret)
 	case "livekit.secret_file":
 		return write(t, "secret", goodSecret, 0o600)
+	case "livekit.signalling":
+		return "direct"
+	case "livekit.public_url":
+		return "wss://sfu.example.org"
+	case "homeserver.url":
+		return "http://127.0.0.1:8008"
+	case "homeserver.as_token":
+		return config.Secret(goodSecret)
+	case "homeserver.hs_token":
+		return config.Secret(reversed(goodSecret))
+	case "homeserver.as_token_file":
+		return write(t, "as_token", goodSecret, 0o600)
+	case "homeserver.hs_token_file":
+		return write(t, "hs_token", reversed(goodSecret), 0o600)
 	case "livekit.embedded.port":
 		return 7890
 	case "livekit.embedded.node_ip":
@@ -111,8 +126,19 @@ func beside(k key) []string {
 		return []string{"PASSERELLE_DATABASE_TYPE=postgres", "PASSERELLE_DATABASE_URI=postgres://user@host/database"}
 	case "livekit.mode", "livekit.url", "livekit.key", "livekit.secret", "livekit.secret_file":
 		return external
+	case "livekit.signalling", "livekit.public_url":
+		return []string{"PASSERELLE_LIVEKIT_SIGNALLING=direct", "PASSERELLE_LIVEKIT_PUBLIC_URL=ws://sfu.example.org"}
+	}
+	if strings.HasPrefix(k.path, "homeserver.") {
+		return []string{"PASSERELLE_HOMESERVER_SERVER_NAME=example.org", "PASSERELLE_HOMESERVER_URL=http://127.0.0.1:8009"}
 	}
 	return nil
+}
+
+func reversed(s string) string {
+	letters := []byte(s)
+	slices.Reverse(letters)
+	return string(letters)
 }
 
 // TestEveryKeyCanBeSetInTheEnvironment sets each key of the structs.

@@ -67,7 +67,8 @@ func TestSuggestions(t *testing.T) {
 		"udp_port":    "did you mean livekit.embedded.udp_port?",
 		"x":           none,
 		"turn":        none,
-		"homeservers": none,
+		"homeservers": "did you mean homeserver?",
+		"bridges":     none,
 	} {
 		_, err := load(t, key+": 1", publicURL)
 		require.Equal(t, []string{key + ": line 1: there is no such key (" + want + ")"}, lines(t, err))

@@ -17,6 +17,8 @@ func (c *Config) readSecretFiles(mistakes *Mistakes) {
 	}{
 		{"database.uri", &c.Database.URI, c.Database.URIFile},
 		{"livekit.secret", &c.LiveKit.Secret, c.LiveKit.SecretFile},
+		{"homeserver.as_token", &c.Homeserver.ASToken, c.Homeserver.ASTokenFile},
+		{"homeserver.hs_token", &c.Homeserver.HSToken, c.Homeserver.HSTokenFile},
 	} {
 		switch {
 		case s.file == "":

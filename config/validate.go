@@ -21,6 +21,7 @@ func (c *Config) validate(m *Mistakes) {
 	c.Database.validate(m)
 	c.LiveKit.validate(m)
 	c.Focus.validate(m)
+	c.Homeserver.validate(m)
 	c.Federation.validate(m)
 }
 
@@ -116,6 +117,8 @@ func (d Database) validate(m *Mistakes) {
 
 func (l LiveKit) validate(m *Mistakes) {
 	checkWord(m, "livekit.mode", l.Mode, "embedded", "external")
+	checkWord(m, "livekit.signalling", l.Signalling, "gated", "direct")
+	l.validatePublicURL(m)
 	switch l.Mode {
 	case "embedded":
 		for key, set := range map[string]bool{"url": l.URL != "", "key": l.Key != "", "secret": l.Secret != "", "secret_file": l.SecretFile != ""} {
@@ -126,6 +129,22 @@ func (l LiveKit) validate(m *Mistakes) {
 		l.Embedded.validate(m)
 	case "external":
 		l.validateExternal(m)
+	}
+}
+
+// validatePublicURL: clients are given the address as it stands there.
+func (l LiveKit) validatePublicURL(m *Mistakes) {
+	const key, example = "livekit.public_url", "write the address that clients reach, such as wss://sfu.example.gouv.fr"
+	u, err := url.Parse(l.PublicURL)
+	switch {
+	case l.Signalling == "gated" && l.PublicURL != "":
+		m.add(key, "is for clients that reach the media server directly", "remove it, or write livekit.signalling: direct")
+	case l.Signalling == "direct" && l.PublicURL == "":
+		m.add(key, missing, example)
+	case l.PublicURL != "" && (err != nil || u.Hostname() == "" || u.Scheme != "ws" && u.Scheme != "wss"):
+		m.add(key, "is not an address", example)
+	case l.PublicURL != "" && (u.User != nil || u.RawQuery != "" || u.Fragment != ""):
+		m.add(key, "holds more than scheme, host and path", example)
 	}
 }
 
@@ -176,6 +195,35 @@ func (f Focus) validate(m *Mistakes) {
 	checkRange(m, "focus.limits.server", f.Limits.Server, 0, 1_000_000)
 	checkRange(m, "focus.limits.user", f.Limits.User, 0, 1_000_000)
 	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
+}
+
+// validate: all or nothing, since a half is a token that goes nowhere.
+func (h Homeserver) validate(m *Mistakes) {
+	if h == (Homeserver{}) {
+		return
+	}
+	if h.ServerName == "" {
+		m.add("homeserver.server_name", missing, "write the part of your users' IDs after the first colon")
+	}
+	const example = "write the address of its client API, such as http://127.0.0.1:8008"
+	u, err := url.Parse(h.URL)
+	switch {
+	case h.URL == "":
+		m.add("homeserver.url", missing, example)
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		m.add("homeserver.url", "is not an address", example)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		m.add("homeserver.url", "holds more than scheme, host and path", example)
+	}
+	if h.ASToken != "" {
+		checkSecret(m, "homeserver.as_token", "", h.ASToken)
+	}
+	if h.HSToken != "" {
+		checkSecret(m, "homeserver.hs_token", "", h.HSToken)
+	}
+	if h.ASToken != "" && h.ASToken == h.HSToken {
+		m.add("homeserver.hs_token", "is the same as homeserver.as_token", "make another one with: openssl rand -hex 32")
+	}
 }
 
 func (f Federation) validate(m *Mistakes) {

@@ -181,6 +181,26 @@ func TestValidateLogAndDatabase(t *testing.T) {
 	})
 }
 
+func TestValidateHomeserver(t *testing.T) {
+	good := config.Homeserver{ServerName: "example.org", URL: "http://127.0.0.1:8008"}
+	with := func(f func(*config.Homeserver)) change {
+		return func(c *config.Config) { c.Homeserver = good; f(&c.Homeserver) }
+	}
+	check(t, []rule{{"homeserver", []change{
+		with(func(*config.Homeserver) {}),
+		with(func(h *config.Homeserver) { h.URL, h.ASToken = "https://matrix.example.org/prefix", goodSecret }),
+	}, []wrong{
+		{"homeserver.server_name: is missing", with(func(h *config.Homeserver) { h.ServerName = "" })},
+		{"homeserver.url: is missing", with(func(h *config.Homeserver) { h.URL = "" })},
+		{"homeserver.url: is not an address", with(func(h *config.Homeserver) { h.URL = "127.0.0.1:8008" })},
+		{"homeserver.url: is not an address", with(func(h *config.Homeserver) { h.URL = "ws://127.0.0.1:8008" })},
+		{"homeserver.url: holds more than", with(func(h *config.Homeserver) { h.URL = "http://me@127.0.0.1:8008" })},
+		{"homeserver.as_token: is shorter than 32", with(func(h *config.Homeserver) { h.ASToken = "short" })},
+		{"homeserver.hs_token: can be guessed", with(func(h *config.Homeserver) { h.HSToken = "changeme-changeme-changeme-changeme" })},
+		{"homeserver.hs_token: is the same as homeserver.as_token", with(func(h *config.Homeserver) { h.ASToken, h.HSToken = goodSecret, goodSecret })},
+	}}})
+}
+
 func TestValidateLiveKit(t *testing.T) {
 	outside := func(f func(*config.LiveKit)) change {
 		return func(c *config.Config) { external(c); f(&c.LiveKit) }
@@ -188,6 +208,9 @@ func TestValidateLiveKit(t *testing.T) {
 	inside := func(f func(*config.LiveKit)) change { return func(c *config.Config) { f(&c.LiveKit) } }
 	embedded := func(f func(*config.Embedded)) change { return func(c *config.Config) { f(&c.LiveKit.Embedded) } }
 	url := func(s string) change { return outside(func(l *config.LiveKit) { l.URL = s }) }
+	direct := func(s string) change {
+		return inside(func(l *config.LiveKit) { l.Signalling, l.PublicURL = "direct", s })
+	}
 	port := func(n int) change { return embedded(func(e *config.Embedded) { e.Port = n }) }
 	udp := func(n int) change { return embedded(func(e *config.Embedded) { e.UDPPort = n }) }
 	tcp := func(n int) change { return embedded(func(e *config.Embedded) { e.TCPPort = n }) }
@@ -197,6 +220,17 @@ func TestValidateLiveKit(t *testing.T) {
 	check(t, []rule{
 		{"mode", []change{external}, []wrong{
 			{`livekit.mode: "cluster" is not known here (write embedded or external)`, inside(func(l *config.LiveKit) { l.Mode = "cluster" })},
+		}},
+		{"signalling", []change{
+			inside(func(l *config.LiveKit) { l.Signalling, l.PublicURL = "direct", "wss://sfu.example.org/path" }),
+		}, []wrong{
+			{`livekit.signalling: "open" is not known here (write gated or direct)`, inside(func(l *config.LiveKit) { l.Signalling = "open" })},
+			{"livekit.public_url: is missing", inside(func(l *config.LiveKit) { l.Signalling = "direct" })},
+			{"livekit.public_url: is for clients", inside(func(l *config.LiveKit) { l.PublicURL = "wss://sfu.example.org" })},
+			{"livekit.public_url: is not an address", direct("https://sfu.example.org")},
+			{"livekit.public_url: is not an address", direct("wss://")},
+			{"livekit.public_url: holds more than", direct("wss://sfu.example.org?a")},
+			{"livekit.public_url: holds more than", direct("wss://me@sfu.example.org")},
 		}},
 		{"external", []change{
 			url("http://10.0.0.1:7880"), url("https://sfu.example.org/path"), url("wss://sfu.example.org"),
