@@ -16,6 +16,9 @@ type Config struct {
 	Focus      Focus      `mapstructure:"focus"`
 	Homeserver Homeserver `mapstructure:"homeserver"`
 	Federation Federation `mapstructure:"federation"`
+	// DropIn is nil unless Passerelle stands in for an lk-jwt-service. No key
+	// sets it.
+	DropIn *DropIn `mapstructure:"-"`
 }
 
 // Server is where Passerelle listens and how the world reaches it.

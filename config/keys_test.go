@@ -35,6 +35,9 @@ func keys() []key {
 	walk = func(section reflect.Type, prefix string, index []int) {
 		for i := range section.NumField() {
 			field := section.Field(i)
+			if field.Tag.Get("mapstructure") == "-" {
+				continue
+			}
 			k := key{prefix + field.Tag.Get("mapstructure"), append(index[:len(index):len(index)], i)}
 			if field.Type.Kind() == reflect.Struct {
 				walk(field.Type, k.path+".", k.index)
