@@ -115,10 +115,10 @@ func TestDropInWarnsAndStarts(t *testing.T) {
 	for variable, warning := range map[string]string{
 		"LIVEKIT_SECRET=secret": "is shorter than 32 characters",
 		"LIVEKIT_SECRET=devkey-devkey-devkey-devkey-devkey-devkey": "stands in a public sample",
-		"LIVEKIT_INSECURE_SKIP_VERIFY_TLS=true":                     "certificates are checked",
-		"LIVEKIT_FULL_ACCESS_HOMESERVERS=*, a.example":              "counts alone only",
-		"LIVEKIT_FULL_ACCESS_HOMESERVERS=*":                         "every homeserver in the world",
-		"LIVEKIT_LOG_LEVEL=loud":                                    "info is used",
+		"LIVEKIT_INSECURE_SKIP_VERIFY_TLS=true":                    "certificates are checked",
+		"LIVEKIT_FULL_ACCESS_HOMESERVERS=*, a.example":             "counts alone only",
+		"LIVEKIT_FULL_ACCESS_HOMESERVERS=*":                        "every homeserver in the world",
+		"LIVEKIT_LOG_LEVEL=loud":                                   "info is used",
 	} {
 		c := dropIn(t, variable)
 		require.Len(t, c.DropIn.Warnings, 1, variable)
