@@ -64,7 +64,10 @@ func newClient(o OpenIDOptions) (*client, error) {
 	}
 	d := &dialer{
 		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
-		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		tls: &tls.Config{
+			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			InsecureSkipVerify: o.SkipVerifyTLS,
+		},
 		timeout: o.Config.Timeout,
 		through: o.through,
 	}
