@@ -16,14 +16,16 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/livekit", "focus/matrixrtc", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
 	"focus/door":                {},
+	"focus/homeserver":          {},
 	"focus/livekit":             {"focus/matrixrtc"},
+	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},

@@ -74,6 +74,7 @@ server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %
 log: {level: debug, format: json}
 database: {path: %[4]q}
 livekit: %[5]s
+focus: {membership: unverified}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]

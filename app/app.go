@@ -23,6 +23,7 @@ import (
 	"passerelle/federation"
 	"passerelle/focus"
 	"passerelle/focus/door"
+	"passerelle/focus/homeserver"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -51,6 +52,7 @@ type App struct {
 
 	publicListener  net.Listener
 	privateListener net.Listener
+	proxiedListener net.Listener // nil when it is off
 
 	database *dbutil.Database
 	policy   *federation.Policy
@@ -59,6 +61,8 @@ type App struct {
 	sfu      sfuServer
 	rooms    *livekit.Rooms
 	tokens   *livekit.Tokens
+	home     *homeserver.Client // nil without a homeserver of our own
+	members  *homeserver.Membership
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -76,7 +80,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -97,7 +101,7 @@ func (a *App) registerProcess() {
 	a.reloads = newReloadMetrics(a.registry)
 }
 
-// listen binds both listeners before anything else, so that a port that is
+// listen binds the listeners before anything else, so that a port that is
 // taken is known before a child is started or a database touched.
 func (a *App) listen(ctx context.Context, c *config.Config) error {
 	var lc net.ListenConfig
@@ -107,7 +111,11 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 	}{
 		{"server.listen", c.Server.Listen, &a.publicListener},
 		{"server.private_listen", c.Server.PrivateListen, &a.privateListener},
+		{"homeserver.listen", c.Homeserver.Listen, &a.proxiedListener},
 	} {
+		if l.address == "" {
+			continue
+		}
 		listener, err := lc.Listen(ctx, "tcp", l.address)
 		if err != nil {
 			return fmt.Errorf("%s: %w (is another Passerelle running?)", l.key, err)
@@ -167,12 +175,32 @@ func (a *App) buildSFU(_ context.Context, c *config.Config) (err error) {
 	return err
 }
 
+// buildHomeserver: without a token there is nothing that we could ask it.
+func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
+	if c.Focus.Membership == "unverified" {
+		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
+	}
+	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
+		return nil
+	}
+	a.home = homeserver.NewClient(homeserver.Options{
+		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
+	})
+	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
+	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
+	return nil
+}
+
 func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	publicURL, err := url.Parse(c.Server.PublicURL)
 	if err != nil {
 		return fmt.Errorf("server.public_url: %w", err)
 	}
 	log := a.log.With().Str("component", "focus").Logger()
+	var members focus.Members
+	if a.members != nil {
+		members = a.members
+	}
 	a.focus, err = focus.New(focus.Options{
 		Config:     c.Focus,
 		Store:      focus.NewStore(a.database),
@@ -181,6 +209,8 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		SFU:        patientRooms{a.sfu, a.rooms},
 		Tokens:     a.tokens,
 		Limits:     a.limits,
+		Members:    members,
+		ServerName: c.Homeserver.ServerName,
 		PublicURL:  publicURL,
 		Log:        log,
 		Registerer: a.registry,

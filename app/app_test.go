@@ -70,7 +70,7 @@ federation:
   ca_files: [%q]
   timeout: 2s
   rules: [{server: %q, access: create}, {server: "127.0.0.1:1", access: join}]
-focus: {limits: {address: 30, user: 0}}
+focus: {membership: unverified, limits: {address: 30, user: 0}}
 `, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name()))
 	load := func() (*config.Config, error) { return config.Load(p.file, nil) }
 	c, err := load()

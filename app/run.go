@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"passerelle/focus/proxied"
 )
 
 // Start starts everything, in this order, and returns. Stop ends it in the
@@ -28,6 +30,12 @@ func (a *App) Start(context.Context) error {
 	a.life.run("focus", a.focus.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
+	if a.proxiedListener != nil {
+		a.serve("proxied listener", a.proxiedListener, proxied.New(proxied.Options{
+			HSToken: a.options.Config.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched,
+			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
+		}))
+	}
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().
@@ -57,6 +65,14 @@ func (a *App) PublicAddr() net.Addr { return a.publicListener.Addr() }
 // PrivateAddr is the address of the private listener.
 func (a *App) PrivateAddr() net.Addr { return a.privateListener.Addr() }
 
+// ProxiedAddr is the address of the homeserver's listener, nil when it is off.
+func (a *App) ProxiedAddr() net.Addr {
+	if a.proxiedListener == nil {
+		return nil
+	}
+	return a.proxiedListener.Addr()
+}
+
 // Failed delivers the error of a part that ended by itself. The program cannot
 // go on then; call Stop.
 func (a *App) Failed() <-chan error { return a.life.failed }
@@ -78,8 +94,10 @@ func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       20 * time.Second,
 		// LiveKit's own WebSockets are hijacked and have no deadline of ours.
-		WriteTimeout:   40 * time.Second,
-		IdleTimeout:    2 * time.Minute,
+		WriteTimeout: 40 * time.Second,
+		// Synapse keeps connections for two minutes, and what it sends on one
+		// that we have just closed is lost.
+		IdleTimeout:    5 * time.Minute,
 		MaxHeaderBytes: 128 << 10, // a client's first offer travels in the query
 		BaseContext:    func(net.Listener) context.Context { return requests },
 		ErrorLog:       stdlog.New(errorLog{a.log}, "", 0),

@@ -35,11 +35,12 @@ log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: {mode: external, url: %[5]q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}
 focus: {limits: {address: 0, server: 0, user: 0}}
+homeserver: {server_name: %[7]q, url: %[8]q, as_token: 3d1f7c09be5a42d4a7c1f20e68b9d5c7}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
   rules: [{server: %[7]q, access: create}]
-`, public, private, dir, filepath.Join(dir, "bench.db"), world.sfu.URL, world.caFile, world.name)
+`, public, private, dir, filepath.Join(dir, "bench.db"), world.sfu.URL, world.caFile, world.name, world.clientAPI.URL)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // stubs are a homeserver that knows whose every token is, and an SFU that has
 // every room.
 type stubs struct {
-	homeserver, sfu *httptest.Server
+	homeserver, clientAPI, sfu *httptest.Server
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
 	connections  atomic.Int64 // made to the homeserver
@@ -36,6 +36,10 @@ func newStubs(dir string) (*stubs, error) {
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
+	s.clientAPI = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"joined":true}`)
+	}))
 	s.sfu = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/protobuf")
 	}))
@@ -55,5 +59,6 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 
 func (s *stubs) close() {
 	s.homeserver.Close()
+	s.clientAPI.Close()
 	s.sfu.Close()
 }

@@ -19,15 +19,52 @@ var errUnauthorized = mautrix.RespError{
 }
 
 // authorise is the one way to a token, in the order of the design: the policy
-// and the limits before anything goes out, then who it is, then what they may do, the SFU
-// room, the grant row, and the token last.
+// and the limits before anything goes out, then who it is, then whether they
+// are in the room, then what they may do, the SFU room, the grant row, and the
+// token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
-	access := s.policy.Access(r.openID.MatrixServerName)
+	access := s.policy.Access(r.server())
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
 	}
-	if err := limited(s.limits.Server(r.openID.MatrixServerName)); err != nil {
+	// Our own users may learn at once that they ask for the wrong SFU; others
+	// once it is known that they may ask for this one.
+	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
+		return "", errOtherSFU
+	}
+	if err := limited(s.limits.Server(r.server())); err != nil {
 		return "", err
+	}
+	user, err := s.identify(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if err := limited(s.limits.User(user)); err != nil {
+		return "", err
+	}
+	proof := unverified
+	if s.required() {
+		proof = verified
+		joined, err := s.joined(ctx, r.slot.RoomID, user)
+		switch {
+		case err != nil:
+			return s.again(ctx, r, user, access, err)
+		case !joined:
+			return "", errNotJoined
+		}
+	} else {
+		s.metrics.membership.WithLabelValues(unverified).Inc()
+	}
+	if r.route == routeFederated && !s.isOurs(r.sfuURL) {
+		return "", errOtherSFU
+	}
+	return s.grant(ctx, r, user, access, proof)
+}
+
+// identify proves who asks.
+func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
+	if r.vouched != "" {
+		return r.vouched, nil
 	}
 	user, err := s.verifier.Verify(ctx, r.openID)
 	if err != nil {
@@ -37,15 +74,12 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
-	if err := limited(s.limits.User(user)); err != nil {
-		return "", err
-	}
-	return s.grant(ctx, r, user, access)
+	return user, nil
 }
 
 // grant has the SFU room made for those who may start the call, records what
 // the user is given, and signs the token for it.
-func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access) (string, error) {
+func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, proof string) (string, error) {
 	c := s.config.Load()
 	grant := matrixrtc.Grant{
 		Room:     r.slot.SFURoom(),
@@ -63,8 +97,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Grant:      grant,
 		Slot:       r.slot,
 		Member:     matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID},
-		ServerName: r.openID.MatrixServerName,
+		ServerName: r.server(),
 		Route:      string(r.route),
+		Membership: proof,
 		MayCreate:  access.Create,
 		Ensured:    access.Create,
 		IssuedAt:   now,

@@ -56,7 +56,8 @@ type Limits interface {
 	User(user id.UserID) time.Duration
 }
 
-// Options are what a Service needs; all fields are required.
+// Options are what a Service needs; all fields are required but Members and
+// ServerName.
 type Options struct {
 	Config   config.Focus
 	Store    *Store
@@ -65,6 +66,10 @@ type Options struct {
 	SFU      SFU
 	Tokens   Tokens
 	Limits   Limits
+	// Members says who is in a room; nil where nobody can be asked.
+	Members Members
+	// ServerName is our own homeserver's; empty where there is none.
+	ServerName string
 	// PublicURL is the one address that clients know, http or https.
 	PublicURL  *url.URL
 	Log        zerolog.Logger
@@ -79,6 +84,8 @@ type Service struct {
 	sfu      SFU
 	tokens   Tokens
 	limits   Limits
+	members  Members
+	home     string // our homeserver's name
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -105,6 +112,8 @@ func New(o Options) (*Service, error) {
 		sfu:      o.SFU,
 		tokens:   o.Tokens,
 		limits:   o.Limits,
+		members:  o.Members,
+		home:     o.ServerName,
 		sfuURL:   sfuURL.String(),
 		log:      o.Log,
 		metrics:  newMetrics(o.Registerer),

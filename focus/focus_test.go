@@ -37,6 +37,9 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
+	// membership is that of the configuration; required asks members.
+	membership string
+	members    members
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -75,10 +78,16 @@ func (w *world) Sign(g matrixrtc.Grant) (string, error) {
 
 func newWorld(t *testing.T, db *dbutil.Database) *world {
 	t.Helper()
+	return newWorldWith(t, db, "unverified")
+}
+
+func newWorldWith(t *testing.T, db *dbutil.Database, membership string) *world {
+	t.Helper()
 	w := &world{
-		db:     db,
-		store:  focus.NewStore(db),
-		answer: "@ana:own.example",
+		membership: membership,
+		db:         db,
+		store:      focus.NewStore(db),
+		answer:     "@ana:own.example",
 		access: map[string]matrixrtc.Access{
 			"own.example":    {Join: true, Publish: true, Create: true},
 			"friend.example": {Join: true},
@@ -86,13 +95,14 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 	}
 	var err error
 	w.Service, err = focus.New(focus.Options{
-		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
-		Store:     w.store,
-		Verifier:  w,
-		Policy:    w,
-		SFU:       w,
-		Tokens:    w,
-		Limits:    w,
+		Config:   config.Focus{Membership: w.membership, TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+		Store:    w.store,
+		Verifier: w,
+		Policy:   w,
+		SFU:      w,
+		Tokens:   w,
+		Limits:   w,
+		Members:  &w.members, ServerName: "own.example",
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
 	})

@@ -11,6 +11,8 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// membership has the values joined, not_joined, unknown and unverified.
+	membership *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -24,8 +26,12 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Help:    "Time to answer a token request, the homeserver's answer included.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
+		membership: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "passerelle_focus_membership_total",
+			Help: "Whether those who asked for a token are in the room: joined, not_joined, unknown, or unverified where nobody is asked.",
+		}, []string{"answer"}),
 	}
-	reg.MustRegister(m.requests, m.duration)
+	reg.MustRegister(m.requests, m.duration, m.membership)
 	return m
 }
 

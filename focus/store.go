@@ -35,9 +35,13 @@ type GrantRow struct {
 	Slot       matrixrtc.SlotKey
 	Member     matrixrtc.Member
 	ServerName string
-	// Route is the way by which it was asked for: legacy or standalone.
-	Route     string
-	MayCreate bool
+	// Route is the way by which it was asked for: legacy, standalone, proxied
+	// or federated.
+	Route string
+	// Membership is how it was proved that the user is in the room: verified,
+	// or unverified where nobody was asked.
+	Membership string
+	MayCreate  bool
 	// Ensured: the SFU was just asked to have the room.
 	Ensured   bool
 	IssuedAt  time.Time
@@ -54,11 +58,12 @@ const (
 			ended_at = CASE WHEN excluded.ensured_at IS NULL THEN call_session.ended_at END`
 	putGrant = `
 		INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
-		                        can_publish, may_create, issued_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		                        membership, can_publish, may_create, issued_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (sfu_room, identity) DO UPDATE SET
 			user_id = excluded.user_id, device_id = excluded.device_id, member_id = excluded.member_id,
-			server_name = excluded.server_name, route = excluded.route, can_publish = excluded.can_publish,
+			server_name = excluded.server_name, route = excluded.route,
+			membership = excluded.membership, can_publish = excluded.can_publish,
 			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
 			revoked = false`
 )
@@ -87,7 +92,7 @@ func (s *Store) writeGrants(ctx context.Context, grants []GrantRow) error {
 				return err
 			}
 			if _, err := s.db.Exec(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
-				g.ServerName, g.Route, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli()); err != nil {
+				g.ServerName, g.Route, g.Membership, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli()); err != nil {
 				return err
 			}
 		}

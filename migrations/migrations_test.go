@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -102,22 +103,23 @@ func TestNewerSchema(t *testing.T) {
 		ctx := t.Context()
 		db, err := migrations.Open(ctx, o)
 		require.NoError(t, err)
+		known := len(db.UpgradeTable)
 		exec(t, db, putSession, "room", "!r:example.org", "slot")
 		exec(t, db, "ALTER TABLE call_session ADD COLUMN later TEXT")
-		exec(t, db, "UPDATE version SET version = 3, compat = 1")
+		exec(t, db, "UPDATE version SET version = 1003, compat = 1")
 		require.NoError(t, db.Close())
 
 		db, err = migrations.Open(ctx, o)
 		require.NoError(t, err, "the newer schema can be used by this version")
 		exec(t, db, putSession, "room 2", "!r2:example.org", "slot")
 		require.Equal(t, 2, count(t, db, "call_session"))
-		exec(t, db, "UPDATE version SET version = 3, compat = 2")
+		exec(t, db, "UPDATE version SET version = 1003, compat = 1002")
 		require.NoError(t, db.Close())
 
 		_, err = migrations.Open(ctx, o)
 		require.ErrorIs(t, err, migrations.ErrTooNew)
 		require.EqualError(t, err, "the database belongs to a newer Passerelle: "+
-			"its schema is v3 and needs a Passerelle that knows v2, this one knows v1; "+
+			fmt.Sprintf("its schema is v1003 and needs a Passerelle that knows v1002, this one knows v%d; ", known)+
 			"start the newer Passerelle again, or restore the backup from before its first start")
 	})
 }
