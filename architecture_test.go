@@ -22,7 +22,7 @@ var imports = map[string][]string{
 	"federation":                {"config", "focus/matrixrtc"},
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
-	"focus/door":                {},
+	"focus/door":                {"focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},

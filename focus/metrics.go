@@ -11,6 +11,11 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// revoked counts grants; strangers participants without one; corrected what
+	// a poll found otherwise than the rows said.
+	revoked   prometheus.Counter
+	strangers prometheus.Counter
+	corrected *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -24,8 +29,20 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Help:    "Time to answer a token request, the homeserver's answer included.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_revoked_total",
+			Help: "Grants that were taken back.",
+		}),
+		strangers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_strangers_total",
+			Help: "Participants found on the SFU without a living grant, and removed.",
+		}),
+		corrected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "passerelle_focus_corrections_total",
+			Help: "What the SFU did not report and a poll found: joined or left.",
+		}, []string{"what"}),
 	}
-	reg.MustRegister(m.requests, m.duration)
+	reg.MustRegister(m.requests, m.duration, m.revoked, m.strangers, m.corrected)
 	return m
 }
 
