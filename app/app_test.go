@@ -134,7 +134,9 @@ func (p *program) rows(t *testing.T) int {
 
 func TestTokensUnderAnyPrefix(t *testing.T) {
 	p := startProgram(t)
-	tokens := livekit.NewTokens(sfuKey, sfuSecret)
+	door, err := livekit.NewDoorTokens(sfuKey, sfuSecret)
+	require.NoError(t, err)
+	tokens := livekit.NewVerifier(door)
 	for _, c := range []struct {
 		path, body string
 		identity   matrixrtc.Identity

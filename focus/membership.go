@@ -79,7 +79,11 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	}
 	grant.Publish, grant.Lifetime = held.Publish && access.Publish, held.ExpiresAt.Sub(now)
 	if held.MayCreate && access.Create {
-		if err := s.ensureRoom(ctx, grant.Room); err != nil {
+		sfu, err := s.place(ctx, grant.Room)
+		if err != nil {
+			return "", err
+		}
+		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
 		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {
