@@ -16,7 +16,7 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
@@ -24,6 +24,7 @@ var imports = map[string][]string{
 	"focus/matrixrtc":           {},
 	"focus/door":                {"focus/matrixrtc"},
 	"focus/homeserver":          {},
+	"focus/leave":               {"config", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},

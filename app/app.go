@@ -24,6 +24,7 @@ import (
 	"passerelle/focus"
 	"passerelle/focus/door"
 	"passerelle/focus/homeserver"
+	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -65,6 +66,7 @@ type App struct {
 	tokens   *livekit.Tokens
 	home     *homeserver.Client // nil without a homeserver of our own
 	members  *homeserver.Membership
+	leaves   *leave.Leaves
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -82,7 +84,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -242,6 +244,8 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Limits:     a.limits,
 		Members:    members,
 		ServerName: c.Homeserver.ServerName,
+		Leaves:     a.leaves,
+		Observers:  []focus.Observer{a.leaves},
 		PublicURL:  signalling,
 		Log:        log,
 		Registerer: a.registry,

@@ -121,6 +121,9 @@ type Focus struct {
 	// to the Matrix room as our own homeserver sees it, or unverified, when
 	// nobody is asked.
 	Membership string `mapstructure:"membership"`
+	// Delegation takes over the leaves that clients left with their homeserver
+	// (MSC4140): puts them off and has them sent.
+	Delegation bool `mapstructure:"delegation"`
 	// Limits bound how often tokens are asked for.
 	Limits Limits `mapstructure:"limits"`
 }

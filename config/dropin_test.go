@@ -44,12 +44,12 @@ func TestDropInNeedsNothingElse(t *testing.T) {
 }
 
 func TestAConfigurationOfOurOwnIsNoDropIn(t *testing.T) {
-	c, err := config.Load("", append(minimal, publicURL))
+	c, err := config.Load("", append(minimal, publicURL, "PASSERELLE_FOCUS_MEMBERSHIP=unverified"))
 	require.NoError(t, err)
 	require.Nil(t, c.DropIn)
 	require.Equal(t, "embedded", c.LiveKit.Mode)
 
-	c, err = config.Load(write(t, "c.yaml", "server: {public_url: 'https://rtc.example.org'}", 0o600), minimal)
+	c, err = config.Load(write(t, "c.yaml", "server: {public_url: 'https://rtc.example.org'}\nfocus: {membership: unverified}", 0o600), minimal)
 	require.NoError(t, err)
 	require.Nil(t, c.DropIn)
 

@@ -18,11 +18,14 @@ var errUnauthorized = mautrix.RespError{
 	Err: "the OpenID token could not be verified",
 }
 
-// authorise is the one way to a token, in the order of the design: the policy
-// and the limits before anything goes out, then who it is, then whether they
-// are in the room, then what they may do, the SFU room, the grant row, and the
-// token last.
+// authorise is the one way to a token, or to have a leave taken over, in the
+// order of the design: the policy and the limits before anything goes out, then
+// who it is, then whether they are in the room, then what they may do, the SFU
+// room, the grant row, the leave, and the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
+	if r.delay.asked() && !s.delegates() {
+		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
+	}
 	access := s.policy.Access(r.server())
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
@@ -32,14 +35,11 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
-	if err := limited(s.limits.Server(r.server())); err != nil {
-		return "", err
-	}
 	user, err := s.identify(ctx, r)
 	if err != nil {
 		return "", err
 	}
-	if err := limited(s.limits.User(user)); err != nil {
+	if err := s.mayDelegate(ctx, r, access); err != nil {
 		return "", err
 	}
 	proof := unverified
@@ -47,6 +47,11 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 		proof = verified
 		joined, err := s.joined(ctx, r.slot.RoomID, user)
 		switch {
+		case err != nil && r.route == routeDelegate:
+			// Who is in the call may still say how to leave it.
+			if _, err := s.held(ctx, r, user, err); err != nil {
+				return "", err
+			}
 		case err != nil:
 			return s.again(ctx, r, user, access, err)
 		case !joined:
@@ -58,13 +63,20 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeFederated && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
+	if r.route == routeDelegate {
+		return "", s.delegate(ctx, r, user)
+	}
 	return s.grant(ctx, r, user, access, proof)
 }
 
-// identify proves who asks.
+// identify proves who asks, within the limits of their server and of
+// themselves.
 func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
+	if err := limited(s.limits.Server(r.server())); err != nil {
+		return "", err
+	}
 	if r.vouched != "" {
-		return r.vouched, nil
+		return r.vouched, limited(s.limits.User(r.vouched))
 	}
 	user, err := s.verifier.Verify(ctx, r.openID)
 	if err != nil {
@@ -74,7 +86,7 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
-	return user, nil
+	return user, limited(s.limits.User(user))
 }
 
 // grant has the SFU room made for those who may start the call, records what
@@ -112,6 +124,11 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	})
 	if err != nil {
 		return "", err
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
+			return "", err
+		}
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

@@ -92,7 +92,9 @@ type Options struct {
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
-	// Observers are optional.
+	// Leaves takes over delayed leaves; nil where nobody does.
+	Leaves Leaves
+	// Observers are told of each event in this order. They are optional.
 	Observers []Observer
 	// PublicURL is where clients are sent for their signalling: http or https,
 	// which are written as ws and wss, or one of those.
@@ -112,6 +114,7 @@ type Service struct {
 	limits   Limits
 	members  Members
 	own      string // our homeserver's name
+	leaves   Leaves
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -149,6 +152,7 @@ func New(o Options) (*Service, error) {
 		limits:    o.Limits,
 		members:   o.Members,
 		own:       o.ServerName,
+		leaves:    o.Leaves,
 		sfuURL:    sfuURL.String(),
 		observers: o.Observers,
 		log:       o.Log,
