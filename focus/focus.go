@@ -82,6 +82,9 @@ type Service struct {
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
+	gate     *gate
+	proofs   *proofs
+	openings *openings
 	log      zerolog.Logger
 	metrics  metrics
 	now      func() time.Time
@@ -107,9 +110,12 @@ func New(o Options) (*Service, error) {
 		limits:   o.Limits,
 		sfuURL:   sfuURL.String(),
 		log:      o.Log,
-		metrics:  newMetrics(o.Registerer),
+		gate:     newGate(maxInWork),
+		proofs:   newProofs(maxProofs),
+		openings: newOpenings(),
 		now:      time.Now,
 	}
+	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
 }

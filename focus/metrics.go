@@ -13,7 +13,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
+func newMetrics(reg prometheus.Registerer, g *gate) metrics {
 	m := metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "passerelle_focus_token_requests_total",
@@ -25,7 +25,10 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
 	}
-	reg.MustRegister(m.requests, m.duration)
+	reg.MustRegister(m.requests, m.duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "passerelle_focus_token_requests_in_work",
+		Help: "Token requests that wait for a homeserver, the SFU or the database; too many are refused.",
+	}, func() float64 { return float64(g.inWork()) }))
 	return m
 }
 

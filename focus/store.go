@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix/id"
 
 	"passerelle/focus/matrixrtc"
 )
@@ -20,11 +21,14 @@ import (
 type Store struct {
 	db     *dbutil.Database
 	grants *batch[GrantRow]
+	// written counts grants by user since the user's rows were trimmed. Whoever
+	// writes grants has it.
+	written map[id.UserID]int
 }
 
 // NewStore returns the store over a database that is on the latest schema.
 func NewStore(db *dbutil.Database) *Store {
-	s := &Store{db: db}
+	s := &Store{db: db, written: map[id.UserID]int{}}
 	s.grants = newBatch(s.writeGrants)
 	return s
 }
@@ -91,7 +95,7 @@ func (s *Store) writeGrants(ctx context.Context, grants []GrantRow) error {
 				return err
 			}
 		}
-		return nil
+		return s.trim(ctx, grants)
 	})
 }
 
