@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 
 	"passerelle/config"
@@ -62,8 +63,18 @@ func newClient(o OpenIDOptions) (*client, error) {
 	if dns == nil {
 		dns = net.DefaultResolver
 	}
+	control := filter.control
+	if o.dialled != nil {
+		control = func(network, address string, c syscall.RawConn) error {
+			err := filter.control(network, address, c)
+			if err == nil {
+				o.dialled(address)
+			}
+			return err
+		}
+	}
 	d := &dialer{
-		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
+		net:     net.Dialer{Timeout: o.Config.Timeout, Control: control, Resolver: dns},
 		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
 		timeout: o.Config.Timeout,
 		through: o.through,

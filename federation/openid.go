@@ -68,6 +68,9 @@ type OpenIDOptions struct {
 	// through changes the port of an address that is dialled, before the
 	// address filter sees it. Only tests set it, which cannot listen at 443.
 	through func(address string) string
+	// dialled is told each address, host:port, that is connected to. Only tests
+	// set it.
+	dialled func(address string)
 }
 
 // NewOpenID returns an OpenID. Close lets go of its connections.
