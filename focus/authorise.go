@@ -98,6 +98,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
+	if err == nil {
+		err = s.store.TrimGrants(ctx, user)
+	}
 	if err != nil {
 		return "", err
 	}

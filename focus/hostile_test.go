@@ -113,6 +113,7 @@ func TestTheNewestGrantsStay(t *testing.T) {
 				Member:  matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: strconv.Itoa(n)},
 				Ensured: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour),
 			}))
+			require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example"))
 		}
 		put(0)
 		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,

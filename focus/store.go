@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.mau.fi/util/dbutil"
-	"maunium.net/go/mautrix/id"
 
 	"passerelle/focus/matrixrtc"
 )
@@ -21,14 +20,13 @@ import (
 type Store struct {
 	db     *dbutil.Database
 	grants *batch[GrantRow]
-	// written counts grants by user since the user's rows were trimmed. Whoever
-	// writes grants has it.
-	written map[id.UserID]int
+	// written is since when whose rows were not trimmed.
+	written grantCounts
 }
 
 // NewStore returns the store over a database that is on the latest schema.
 func NewStore(db *dbutil.Database) *Store {
-	s := &Store{db: db, written: map[id.UserID]int{}}
+	s := &Store{db: db}
 	s.grants = newBatch(s.writeGrants)
 	return s
 }
@@ -95,7 +93,7 @@ func (s *Store) writeGrants(ctx context.Context, grants []GrantRow) error {
 				return err
 			}
 		}
-		return s.trim(ctx, grants)
+		return nil
 	})
 }
 

@@ -2,8 +2,10 @@ package focus
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"maunium.net/go/mautrix/id"
 
@@ -41,20 +43,37 @@ const (
 			AND NOT EXISTS (SELECT 1 FROM call_participant p WHERE p.sfu_room = call_session.sfu_room)`
 )
 
-// trim keeps the rows of those who were just written bounded. It belongs to
-// the transaction that wrote them; only one writes at a time.
-func (s *Store) trim(ctx context.Context, written []GrantRow) error {
-	for _, g := range written {
-		if len(s.written) >= maxWriters {
-			clear(s.written)
-		}
-		if s.written[g.Member.UserID]++; s.written[g.Member.UserID] < trimEvery {
-			continue
-		}
-		delete(s.written, g.Member.UserID)
-		if err := s.trimUser(ctx, g.Member.UserID); err != nil {
-			return err
-		}
+// grantCounts counts grants by user since the user's rows were trimmed.
+type grantCounts struct {
+	mu sync.Mutex
+	of map[id.UserID]int
+}
+
+// due counts one more grant and tells whether the user's rows are to be
+// trimmed now.
+func (c *grantCounts) due(user id.UserID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil || len(c.of) >= maxWriters {
+		c.of = map[id.UserID]int{}
+	}
+	c.of[user]++
+	if c.of[user] < trimEvery {
+		return false
+	}
+	delete(c.of, user)
+	return true
+}
+
+// TrimGrants keeps the rows of a user, who was just given a grant, bounded.
+// Mostly it does nothing.
+func (s *Store) TrimGrants(ctx context.Context, user id.UserID) error {
+	if !s.written.due(user) {
+		return nil
+	}
+	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error { return s.trimUser(ctx, user) })
+	if err != nil {
+		return fmt.Errorf("trim grants: %w", err)
 	}
 	return nil
 }
