@@ -61,7 +61,9 @@ func newClient(o OpenIDOptions) (*client, error) {
 	}
 	dns := o.DNS
 	if dns == nil {
-		dns = net.DefaultResolver
+		// Not the C library's, in any case: its look-ups cannot be cancelled,
+		// and names whose servers are silent would keep the threads for all.
+		dns = &net.Resolver{PreferGo: true}
 	}
 	control := filter.control
 	if o.dialled != nil {

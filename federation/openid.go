@@ -62,7 +62,7 @@ type OpenIDOptions struct {
 	Log    zerolog.Logger
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
-	// DNS resolves names; nil is the system's resolver.
+	// DNS resolves names; nil asks the system's name servers.
 	DNS *net.Resolver
 
 	// through changes the port of an address that is dialled, before the
