@@ -30,6 +30,7 @@ var imports = map[string][]string{
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},
+	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -20,8 +21,9 @@ var errUnauthorized = mautrix.RespError{
 
 // authorise is the one way to a token, or to have a leave taken over, in the
 // order of the design: the policy and the limits before anything goes out, then
-// who it is, then whether they are in the room, then what they may do, the SFU
-// room, the grant row, the leave, and the token last.
+// who it is and whether the proof was made for this, then whether they are in
+// the room, then what they may do, the SFU room, the grant row, the leave, and
+// the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
 	if r.delay.asked() && !s.delegates() {
 		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
@@ -35,6 +37,14 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
+	if err := limited(s.limits.Server(r.server())); err != nil {
+		return "", err
+	}
+	server := strings.ToLower(r.server())
+	if !s.gate.enter(server) {
+		return "", limitError{busyWait}
+	}
+	defer s.gate.leave(server)
 	user, err := s.identify(ctx, r)
 	if err != nil {
 		return "", err
@@ -69,12 +79,9 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	return s.grant(ctx, r, user, access, proof)
 }
 
-// identify proves who asks, within the limits of their server and of
-// themselves.
+// identify proves who asks, and that the proof was not made for another call.
+// One that was counts against nobody: its owner is not who sent it.
 func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
-	if err := limited(s.limits.Server(r.server())); err != nil {
-		return "", err
-	}
 	if r.vouched != "" {
 		return r.vouched, limited(s.limits.User(r.vouched))
 	}
@@ -86,7 +93,18 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
-	return user, limited(s.limits.User(user))
+	proof, use := proofOf(r.openID), useOf(user, r.slot.SFURoom(), r.deviceID)
+	if s.proofs.usedElsewhere(proof, use) {
+		s.log.Debug().Msg("OpenID token was used for another room or device before")
+		return "", errUnauthorized
+	}
+	if err := limited(s.limits.User(user)); err != nil {
+		return "", err
+	}
+	if !s.proofs.bind(proof, use) {
+		return "", errUnauthorized
+	}
+	return user, nil
 }
 
 // grant has the SFU room made for those who may start the call, records what
@@ -104,6 +122,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		return "", err
 	}
 	if access.Create {
+		if err := limited(s.openings.take(user, grant.Room, min(c.EmptyTimeout, openingTime))); err != nil {
+			return "", err
+		}
 		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
@@ -122,6 +143,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
+	if err == nil {
+		err = s.store.TrimGrants(ctx, user)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -118,6 +118,9 @@ type Service struct {
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
+	gate     *gate
+	proofs   *proofs
+	openings *openings
 	// door and observers are set before anything runs.
 	door      Door
 	observers []Observer
@@ -155,10 +158,13 @@ func New(o Options) (*Service, error) {
 		leaves:    o.Leaves,
 		sfuURL:    sfuURL.String(),
 		observers: o.Observers,
+		gate:      newGate(maxInWork),
+		proofs:    newProofs(maxProofs),
+		openings:  newOpenings(),
 		log:       o.Log,
-		metrics:   newMetrics(o.Registerer),
 		now:       time.Now,
 	}
+	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
 }

@@ -19,6 +19,8 @@ import (
 type Store struct {
 	db     *dbutil.Database
 	grants *batch[*writtenGrant]
+	// written is since when whose rows were not trimmed.
+	written grantCounts
 }
 
 // NewStore returns the store over a database that is on the latest schema.
