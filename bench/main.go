@@ -32,9 +32,14 @@ func main() {
 	seconds := flag.Int("seconds", 3, "length of one round")
 	rounds := flag.Int("rounds", 3, "rounds for each number of connections; the median counts")
 	tokens := flag.Int("tokens", 30_000, "tokens of the memory measurement")
+	profile := flag.String("profile", "", "file for a processor profile of /get_token at 16 connections, instead of all else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	run := run
+	if *profile != "" {
+		run = profiled(*profile)
+	}
 	if err := run(ctx, time.Duration(*seconds)*time.Second, *rounds, *tokens); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -47,10 +52,9 @@ func run(ctx context.Context, length time.Duration, rounds, tokens int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "passerelle")
-	fmt.Println("Building …")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", binary, ".").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	binary, err := build(ctx, dir)
+	if err != nil {
+		return err
 	}
 	world, err := newStubs(dir)
 	if err != nil {
@@ -78,6 +82,17 @@ func run(ctx context.Context, length time.Duration, rounds, tokens int) error {
 		}
 	}
 	return memory(ctx, ours, world, tokens)
+}
+
+// build makes the real binary in dir.
+func build(ctx context.Context, dir string, flags ...string) (binary string, err error) {
+	fmt.Println("Building …")
+	binary = filepath.Join(dir, "passerelle")
+	arguments := append([]string{"build", "-buildvcs=false", "-o", binary}, flags...)
+	if out, err := exec.CommandContext(ctx, "go", append(arguments, ".")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 // compare measures both services in turn and prints the medians.

@@ -23,7 +23,7 @@ type process struct {
 	said    bytes.Buffer
 }
 
-func startPasserelle(ctx context.Context, binary, dir string, world *stubs) (*process, error) {
+func startPasserelle(ctx context.Context, binary, dir string, world *stubs, environment ...string) (*process, error) {
 	public, private, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -43,7 +43,9 @@ federation:
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return start(ctx, exec.Command(binary, "-config", file), public)
+	command := exec.Command(binary, "-config", file)
+	command.Env = append(os.Environ(), environment...)
+	return start(ctx, command, public)
 }
 
 // bareSettings is what the bare service is told on its standard input.
