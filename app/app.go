@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -167,6 +168,11 @@ func (a *App) buildSFU(_ context.Context, c *config.Config) (err error) {
 	return err
 }
 
+// roomsKeptInMind is for how long the SFU is not asked again to have the room of
+// a call. The shortest life of a room that nobody is in is that of
+// focus.departure_timeout, 20 s by default.
+const roomsKeptInMind = 5 * time.Second
+
 func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	publicURL, err := url.Parse(c.Server.PublicURL)
 	if err != nil {
@@ -174,16 +180,17 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	}
 	log := a.log.With().Str("component", "focus").Logger()
 	a.focus, err = focus.New(focus.Options{
-		Config:     c.Focus,
-		Store:      focus.NewStore(a.database),
-		Verifier:   a.openID,
-		Policy:     a.policy,
-		SFU:        patientRooms{a.sfu, a.rooms},
-		Tokens:     a.tokens,
-		Limits:     a.limits,
-		PublicURL:  publicURL,
-		Log:        log,
-		Registerer: a.registry,
+		Config:          c.Focus,
+		Store:           focus.NewStore(a.database),
+		Verifier:        a.openID,
+		Policy:          a.policy,
+		SFU:             patientRooms{a.sfu, a.rooms},
+		Tokens:          a.tokens,
+		Limits:          a.limits,
+		RoomsKeptInMind: roomsKeptInMind,
+		PublicURL:       publicURL,
+		Log:             log,
+		Registerer:      a.registry,
 	})
 	if err != nil {
 		return err

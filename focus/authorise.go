@@ -53,12 +53,15 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
 	}
-	if access.Create {
+	now := s.now()
+	// Of those who join a call together, the first has the room made for all.
+	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	if ensure {
 		if err := s.ensureRoom(ctx, grant.Room); err != nil {
 			return "", err
 		}
+		s.ensured.add(grant.Room, now)
 	}
-	now := s.now()
 	err := s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
 		Slot:       r.slot,
@@ -66,7 +69,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		ServerName: r.openID.MatrixServerName,
 		Route:      string(r.route),
 		MayCreate:  access.Create,
-		Ensured:    access.Create,
+		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})

@@ -56,7 +56,7 @@ type Limits interface {
 	User(user id.UserID) time.Duration
 }
 
-// Options are what a Service needs; all fields are required.
+// Options are what a Service needs; all fields but RoomsKeptInMind are required.
 type Options struct {
 	Config   config.Focus
 	Store    *Store
@@ -65,6 +65,10 @@ type Options struct {
 	SFU      SFU
 	Tokens   Tokens
 	Limits   Limits
+	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
+	// asked again by each token for it; zero asks for each. The door asks
+	// whenever somebody connects, so that no token leads to a missing room.
+	RoomsKeptInMind time.Duration
 	// PublicURL is the one address that clients know, http or https.
 	PublicURL  *url.URL
 	Log        zerolog.Logger
@@ -82,9 +86,11 @@ type Service struct {
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
-	log      zerolog.Logger
-	metrics  metrics
-	now      func() time.Time
+	// ensured are the rooms that the SFU was asked to have lately.
+	ensured *recent
+	log     zerolog.Logger
+	metrics metrics
+	now     func() time.Time
 }
 
 // New returns a Service. It starts nothing; see [Service.Run].
@@ -106,6 +112,7 @@ func New(o Options) (*Service, error) {
 		tokens:   o.Tokens,
 		limits:   o.Limits,
 		sfuURL:   sfuURL.String(),
+		ensured:  newRecent(o.RoomsKeptInMind),
 		log:      o.Log,
 		metrics:  newMetrics(o.Registerer),
 		now:      time.Now,

@@ -117,6 +117,9 @@ func openSQLite(path string) (*dbutil.Database, error) {
 		// A transaction that reads first and writes later would fail at once
 		// when another one writes in between.
 		"_txlock": {"immediate"},
+		// Statements stay prepared. There are some tens, and one for each
+		// number of grants that are written together.
+		"_stmt_cache_size": {"128"},
 	}.Encode()}
 	db, err := dbutil.NewWithDialect(address.String(), "sqlite3")
 	if err != nil {
