@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/lib/pq"
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -121,7 +120,7 @@ func openSQLite(path string) (*dbutil.Database, error) {
 		// number of grants that are written together.
 		"_stmt_cache_size": {"128"},
 	}.Encode()}
-	db, err := dbutil.NewWithDialect(address.String(), "sqlite3")
+	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address.String())), "sqlite3")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
