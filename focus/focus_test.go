@@ -75,6 +75,12 @@ func (w *world) Sign(g matrixrtc.Grant) (string, error) {
 
 func newWorld(t *testing.T, db *dbutil.Database) *world {
 	t.Helper()
+	return newWorldWith(t, db, func(*focus.Options) {})
+}
+
+// newWorldWith is newWorld with other options.
+func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *world {
+	t.Helper()
 	w := &world{
 		db:     db,
 		store:  focus.NewStore(db),
@@ -84,8 +90,7 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 			"friend.example": {Join: true},
 		},
 	}
-	var err error
-	w.Service, err = focus.New(focus.Options{
+	options := focus.Options{
 		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
 		Store:     w.store,
 		Verifier:  w,
@@ -95,7 +100,10 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 		Limits:    w,
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
-	})
+	}
+	change(&options)
+	var err error
+	w.Service, err = focus.New(options)
 	require.NoError(t, err)
 	return w
 }

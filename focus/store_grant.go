@@ -70,12 +70,12 @@ func (s *Store) writeGrants(ctx context.Context, rows []GrantRow) error {
 	sessions := s.sessionsToWrite(grants)
 	if len(sessions) == 0 {
 		// A single statement is a transaction by itself.
-		err := s.insertGrants(ctx, grants)
-		if err != nil {
-			// Perhaps somebody removed a session.
-			s.sessions.forgetAll()
+		if s.insertGrants(ctx, grants) == nil {
+			return nil
 		}
-		return err
+		// Perhaps somebody removed a session: nothing is taken as there now.
+		s.sessions.forgetAll()
+		sessions = s.sessionsToWrite(grants)
 	}
 	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		for _, g := range sessions {
