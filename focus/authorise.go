@@ -121,15 +121,18 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	if err != nil {
 		return "", err
 	}
-	if access.Create {
+	now := s.now()
+	// Of those who join a call together, the first has the room made for all.
+	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	if ensure {
 		if err := limited(s.openings.take(user, grant.Room, min(c.EmptyTimeout, openingTime))); err != nil {
 			return "", err
 		}
 		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
+		s.ensured.add(grant.Room, now)
 	}
-	now := s.now()
 	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
 		SFU:        sfu,
@@ -139,7 +142,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Route:      string(r.route),
 		Membership: proof,
 		MayCreate:  access.Create,
-		Ensured:    access.Create,
+		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})

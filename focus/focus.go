@@ -88,6 +88,10 @@ type Options struct {
 	Home   string
 	Tokens Tokens
 	Limits Limits
+	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
+	// asked again by each token for it; zero asks for each. The door asks
+	// whenever somebody connects, so that no token leads to a missing room.
+	RoomsKeptInMind time.Duration
 	// Members says who is in a room; nil where nobody can be asked.
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
@@ -118,6 +122,8 @@ type Service struct {
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
+	// ensured are the rooms that the SFU was asked to have lately.
+	ensured  *recent
 	gate     *gate
 	proofs   *proofs
 	openings *openings
@@ -158,6 +164,7 @@ func New(o Options) (*Service, error) {
 		leaves:    o.Leaves,
 		sfuURL:    sfuURL.String(),
 		observers: o.Observers,
+		ensured:   newRecent(o.RoomsKeptInMind),
 		gate:      newGate(maxInWork),
 		proofs:    newProofs(maxProofs),
 		openings:  newOpenings(),

@@ -116,30 +116,28 @@ func (w *world) admit(t *testing.T, ticket matrixrtc.Ticket) error {
 
 func newWorld(t *testing.T, db *dbutil.Database) *world {
 	t.Helper()
-	return newWorldWith(t, db, "unverified", nil)
+	return newWorldWith(t, db, func(*focus.Options) {})
 }
 
-// newWorldWith asks another verifier than the world itself, if one is given.
-func newWorldWith(t *testing.T, db *dbutil.Database, membership string, verifier focus.Verifier) *world {
+// required has the service ask who is in the room.
+func required(o *focus.Options) { o.Config.Membership = "required" }
+
+// newWorldWith is newWorld with other options.
+func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *world {
 	t.Helper()
 	w := &world{
-		membership: membership,
-		db:         db,
-		store:      focus.NewStore(db),
-		answer:     "@ana:own.example",
+		db:     db,
+		store:  focus.NewStore(db),
+		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
 			"own.example":    {Join: true, Publish: true, Create: true},
 			"friend.example": {Join: true},
 		},
 	}
-	if verifier == nil {
-		verifier = w
-	}
-	var err error
-	w.Service, err = focus.New(focus.Options{
-		Config:    config.Focus{Membership: w.membership, TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+	options := focus.Options{
+		Config:    config.Focus{Membership: "unverified", TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
 		Store:     w.store,
-		Verifier:  verifier,
+		Verifier:  w,
 		Policy:    w,
 		SFUs:      map[string]focus.SFU{"embedded": w},
 		Home:      "embedded",
@@ -149,7 +147,10 @@ func newWorldWith(t *testing.T, db *dbutil.Database, membership string, verifier
 		Members:   &w.members, ServerName: "own.example",
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
-	})
+	}
+	change(&options)
+	var err error
+	w.Service, err = focus.New(options)
 	require.NoError(t, err)
 	w.UseDoor(w)
 	return w

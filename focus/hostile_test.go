@@ -157,7 +157,7 @@ func (s *stuck) Verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Use
 func TestASlowServersUsersAndTheOthers(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		s := &stuck{asked: make(chan struct{}, 4096), release: make(chan struct{})}
-		w := newWorldWith(t, db, "unverified", s)
+		w := newWorldWith(t, db, func(o *focus.Options) { o.Verifier = s })
 		w.access["slow.example"] = matrixrtc.Access{Join: true}
 		slow := strings.ReplaceAll(legacyRequest, "own.example", "slow.example")
 		const most = 4096 / 9
