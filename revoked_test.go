@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
+	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 )
@@ -333,4 +334,47 @@ func present(t *testing.T, i *instance) []string {
 		}
 	}
 	return names
+}
+
+// TestDirectSignallingRemovesAgain is what is left of that promise where
+// clients reach the SFU without the door: they come in, and are put out.
+func TestDirectSignallingRemovesAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the SFU")
+	}
+	i := newInstanceWith(t, func(i *instance, port, udp int) string {
+		return fmt.Sprintf(`{signalling: direct, public_url: "ws://127.0.0.1:%d", embedded: {port: %[1]d, udp_port: %d, tcp_port: 0,
+			node_ip: 127.0.0.1, loopback: true, orphan_timeout: 20s}}`, port, udp)
+	})
+	i.start()
+	address, jwt := i.token("ana")
+	require.Equal(t, fmt.Sprintf("ws://127.0.0.1:%d", i.sfuPort), address)
+	enter := func() chan livekit.DisconnectReason {
+		goodbye := make(chan livekit.DisconnectReason, 1)
+		var room *lksdk.Room
+		room, err := lksdk.ConnectToRoomWithToken(address, jwt, &lksdk.RoomCallback{
+			OnDisconnectedWithReason: func(lksdk.DisconnectionReason) { goodbye <- room.DisconnectReason() },
+		})
+		require.NoError(t, err)
+		t.Cleanup(room.Disconnect)
+		return goodbye
+	}
+	removed := func(goodbye chan livekit.DisconnectReason) {
+		select {
+		case reason := <-goodbye:
+			require.Equal(t, livekit.DisconnectReason_PARTICIPANT_REMOVED, reason)
+		case <-time.After(10 * time.Second):
+			t.Fatal("still in the call")
+		}
+	}
+	first := enter()
+	i.revoke("ana")
+	removed(first)
+	began := time.Now()
+	removed(enter())
+	t.Logf("in with the old token and out again within %s", time.Since(began).Round(time.Millisecond))
+
+	_, jwt = i.token("ana")
+	again := enter()
+	require.Never(t, func() bool { return len(again) > 0 }, time.Second, 20*time.Millisecond, "she may be here")
 }

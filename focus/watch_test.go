@@ -48,6 +48,9 @@ func TestLostReports(t *testing.T) {
 		require.Len(t, w.told, 1)
 		require.Equal(t, matrixrtc.ParticipantJoined, w.told[0].Type)
 		require.Empty(t, w.removed)
+		w.present[roomHash] = append(w.present[roomHash], matrixrtc.Participant{Identity: "@eve:own.example:DEV", SID: "PA_3"})
+		w.round(t)
+		require.Equal(t, []matrixrtc.Identity{"@eve:own.example:DEV"}, w.removed, "she looks on without media and without a grant")
 	})
 }
 
