@@ -119,7 +119,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		if !p.Joined {
 			// Nobody has reported it, and nobody may ever: it sees who is there all
 			// the same.
-			if err := s.recheck(ctx, room.Room, p.Identity); err != nil {
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
 				return err
 			}
 			continue
@@ -129,7 +129,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			if known.Living {
 				continue
 			}
-			if err := s.recheck(ctx, room.Room, p.Identity); err != nil {
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
 				return err
 			}
 			continue
