@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +40,8 @@ type world struct {
 	counted []string
 	present map[matrixrtc.SFURoom][]matrixrtc.Participant
 	listing error // what asking for the present fails with
-	removed []matrixrtc.Identity
+	mu      sync.Mutex
+	removed []matrixrtc.Identity // several at once may be
 	cut     []matrixrtc.Identity
 	told    []matrixrtc.SFUEvent
 }
@@ -83,6 +85,8 @@ func (w *world) Participants(_ context.Context, room matrixrtc.SFURoom) ([]matri
 }
 
 func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.removed = append(w.removed, who)
 	return nil
 }
