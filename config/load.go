@@ -128,7 +128,7 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 
 // ownVariables are read by main or by the tests and are no keys.
 var ownVariables = map[string]bool{
-	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true,
+	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true, "PASSERELLE_SOAK": true,
 }
 
 func viperKey(path string) string { return strings.ReplaceAll(path, ".", delimiter) }

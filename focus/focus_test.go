@@ -39,6 +39,7 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
+<<<<<<< HEAD
 	// membership is that of the configuration; required asks members.
 	membership string
 	members    members
@@ -47,6 +48,14 @@ type world struct {
 	removed    []matrixrtc.Identity
 	cut        []matrixrtc.Identity
 	told       []matrixrtc.SFUEvent
+=======
+	present map[matrixrtc.SFURoom][]matrixrtc.Participant
+	listing error // what asking for the present fails with
+	mu      sync.Mutex
+	removed []matrixrtc.Identity // several at once may be
+	cut     []matrixrtc.Identity
+	told    []matrixrtc.SFUEvent
+>>>>>>> door
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -90,6 +99,8 @@ func (w *world) Participants(_ context.Context, room matrixrtc.SFURoom) ([]matri
 }
 
 func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.removed = append(w.removed, who)
 	return nil
 }
