@@ -1,6 +1,7 @@
 package synapse
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -63,6 +64,18 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	for key, value := range unlimited() {
 		config[key] = value
 	}
+	if o.StrangersLimited {
+		delete(config, "rc_delayed_event_mgmt")
+	}
+	var registrations []string
+	for i, registration := range o.Registrations {
+		file := in(fmt.Sprintf("registration-%d.yaml", i))
+		if err := writeYAML(file, registration); err != nil {
+			return "", err
+		}
+		registrations = append(registrations, file)
+	}
+	config["app_service_config_files"] = registrations
 	path := in("homeserver.yaml")
 	return path, writeYAML(path, config)
 }
