@@ -57,13 +57,16 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4143_enabled": true, // what transports there are
 			"msc4222_enabled": true, // state_after in /sync
 			"msc4354_enabled": true, // sticky events
+			"msc4502_enabled": true, // is somebody in a room
+			"msc4512_enabled": true, // requests are handed to a service
 		},
-		"matrix_rtc": map[string]any{"transports": o.Transports},
+		"matrix_rtc":               map[string]any{"transports": o.Transports},
+		"app_service_config_files": o.AppServices,
 	}
 	for key, value := range unlimited() {
 		config[key] = value
 	}
-	path := in("homeserver.yaml")
+	path := in(configFile)
 	return path, writeYAML(path, config)
 }
 
