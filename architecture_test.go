@@ -22,7 +22,7 @@ var imports = map[string][]string{
 	"federation":                {"config", "focus/matrixrtc"},
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
-	"focus/door":                {},
+	"focus/door":                {"focus/matrixrtc"},
 	"focus/homeserver":          {},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/proxied":             {"focus/matrixrtc"},

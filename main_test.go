@@ -152,6 +152,16 @@ func (i *instance) token(user string) (url, jwt string) {
 	return got.URL, got.JWT
 }
 
+// key is the key that the SFU of this instance knows.
+func (i *instance) key() (id, secret string) {
+	i.t.Helper()
+	data, err := os.ReadFile(filepath.Join(i.dir, "data", "livekit.key"))
+	require.NoError(i.t, err)
+	id, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
+	require.True(i.t, ok)
+	return id, secret
+}
+
 // freePorts finds ports that are free for TCP and UDP alike.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()

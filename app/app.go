@@ -60,6 +60,8 @@ type App struct {
 	openID   *federation.OpenID
 	sfu      sfuServer
 	rooms    *livekit.Rooms
+	sfus     map[string]sfuEntry
+	tickets  *livekit.Verifier
 	tokens   *livekit.Tokens
 	home     *homeserver.Client // nil without a homeserver of our own
 	members  *homeserver.Membership
@@ -170,9 +172,37 @@ func (a *App) buildSFU(_ context.Context, c *config.Config) (err error) {
 		return err
 	}
 	key, secret := a.sfu.Key()
-	a.tokens = livekit.NewTokens(key, secret.Reveal())
 	a.rooms, err = livekit.NewRooms(livekit.RoomsOptions{URL: a.sfu.APIURL(), Key: key, Secret: secret.Reveal()})
-	return err
+	if err != nil {
+		return err
+	}
+	own := livekit.NewTokens(key, secret.Reveal())
+	gated, err := livekit.NewDoorTokens(key, secret.Reveal())
+	if err != nil {
+		return err
+	}
+	a.sfus = map[string]sfuEntry{c.LiveKit.Mode: {server: a.sfu, tokens: own}}
+	// Whatever clients are given now, they may still have what they were given
+	// before the configuration changed, and what the SFU made for them.
+	a.tickets = livekit.NewVerifier(gated, own)
+	a.tokens = gated
+	if c.LiveKit.Signalling == "direct" {
+		a.tokens = own
+	}
+	return nil
+}
+
+// signallingURL is where clients are sent.
+func signallingURL(c *config.Config) (*url.URL, error) {
+	key, address := "server.public_url", c.Server.PublicURL
+	if c.LiveKit.Signalling == "direct" {
+		key, address = "livekit.public_url", c.LiveKit.PublicURL
+	}
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return parsed, nil
 }
 
 // buildHomeserver: without a token there is nothing that we could ask it.
@@ -192,11 +222,15 @@ func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
 }
 
 func (a *App) buildFocus(_ context.Context, c *config.Config) error {
-	publicURL, err := url.Parse(c.Server.PublicURL)
+	signalling, err := signallingURL(c)
+	if err != nil {
+		return err
+	}
+	log := a.log.With().Str("component", "focus").Logger()
+	announced, err := url.Parse(c.Server.PublicURL)
 	if err != nil {
 		return fmt.Errorf("server.public_url: %w", err)
 	}
-	log := a.log.With().Str("component", "focus").Logger()
 	var members focus.Members
 	if a.members != nil {
 		members = a.members
@@ -206,12 +240,14 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Store:      focus.NewStore(a.database),
 		Verifier:   a.openID,
 		Policy:     a.policy,
-		SFU:        patientRooms{a.sfu, a.rooms},
+		SFUs:       map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
+		Home:       c.LiveKit.Mode,
 		Tokens:     a.tokens,
 		Limits:     a.limits,
 		Members:    members,
 		ServerName: c.Homeserver.ServerName,
-		PublicURL:  publicURL,
+		PublicURL:  signalling,
+		Announced:  announced,
 		Log:        log,
 		Registerer: a.registry,
 	})
@@ -223,6 +259,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Log:        a.log.With().Str("component", "door").Logger(),
 		Registerer: a.registry,
 	})
+	a.focus.UseDoor(a.door)
 	key, secret := a.sfu.Key()
 	a.webhook = livekit.NewWebhook(livekit.WebhookOptions{
 		Key: key, Secret: secret.Reveal(), Receiver: a.focus, Log: log, Registerer: a.registry,
@@ -231,21 +268,26 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 }
 
 // admit joins the door to what it asks: the token's signature, the grant, and
-// an SFU that is ready.
-func (a *App) admit(ctx context.Context, token string) (*url.URL, error) {
-	admission, err := a.tokens.Verify(token)
+// an SFU that is ready. What the SFU gets is a token of its own, made now.
+func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
+	ticket, err := a.tickets.Verify(token)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	}
-	if err := a.sfu.WaitReady(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the SFU: %w", err)
-	}
-	err = a.focus.Admit(ctx, admission.Room, admission.Identity, admission.NotBefore)
+	admission, err := a.focus.Admit(ctx, ticket)
 	switch {
 	case errors.Is(err, focus.ErrNotAdmitted):
-		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
+	case errors.Is(err, focus.ErrNoCall):
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrNoRoom, err)
 	case err != nil:
-		return nil, err
+		return door.Pass{}, err
 	}
-	return a.sfu.APIURL(), nil
+	entry := a.sfus[admission.SFU]
+	ticket.Publish = admission.Publish
+	signed, err := entry.tokens.Resign(ticket)
+	if err != nil {
+		return door.Pass{}, err
+	}
+	return door.Pass{Room: ticket.Room, Identity: ticket.Identity, SFU: entry.server.APIURL(), Token: signed}, nil
 }

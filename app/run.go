@@ -28,7 +28,7 @@ func (a *App) Start(context.Context) error {
 		return err
 	}
 	a.life.run("focus", a.focus.Run)
-	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
+	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
 	if a.proxiedListener != nil {
 		a.serve("proxied listener", a.proxiedListener, proxied.New(proxied.Options{
@@ -49,14 +49,11 @@ func (a *App) Start(context.Context) error {
 
 // lastWords gives the signalling connections, whose SFU has just ended, a
 // moment to carry its goodbye to the clients. Those to an SFU that goes on have
-// no such end and are cut by what is stopped next.
+// no such end and are cut.
 func (a *App) lastWords(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	if err := a.door.Wait(ctx); err != nil {
-		a.log.Debug().Err(err).Msg("Signalling connections are cut")
-	}
-	return nil
+	return a.door.Stop(ctx)
 }
 
 // PublicAddr is the address of the public listener.
@@ -93,7 +90,7 @@ func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       20 * time.Second,
-		// LiveKit's own WebSockets are hijacked and have no deadline of ours.
+		// The door's connections are taken over and have deadlines of their own.
 		WriteTimeout: 40 * time.Second,
 		// Synapse keeps connections for two minutes, and what it sends on one
 		// that we have just closed is lost.
@@ -111,8 +108,8 @@ func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
 			return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 		case <-ctx.Done():
 		}
-		// Hijacked connections, the door's, end with their requests' context;
-		// the others get a moment to finish.
+		// Requests get a moment to finish. The door's connections are none any
+		// more; it ends them itself.
 		time.AfterFunc(time.Second, cancelRequests)
 		defer cancelRequests()
 		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)

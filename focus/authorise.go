@@ -87,14 +87,19 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
 	}
+	sfu, err := s.place(ctx, grant.Room)
+	if err != nil {
+		return "", err
+	}
 	if access.Create {
-		if err := s.ensureRoom(ctx, grant.Room); err != nil {
+		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
 	}
 	now := s.now()
-	err := s.store.PutGrant(ctx, GrantRow{
+	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
+		SFU:        sfu,
 		Slot:       r.slot,
 		Member:     matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID},
 		ServerName: r.server(),

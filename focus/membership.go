@@ -78,8 +78,9 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		return "", fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
 	}
 	grant.Publish, grant.Lifetime = held.Publish && access.Publish, held.ExpiresAt.Sub(now)
+	grant.Term = held.Term
 	if held.MayCreate && access.Create {
-		if err := s.ensureRoom(ctx, grant.Room); err != nil {
+		if err := s.ensureRoom(ctx, held.SFU, grant.Room); err != nil {
 			return "", err
 		}
 		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {

@@ -13,6 +13,11 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	// membership has the values joined, not_joined, unknown and unverified.
 	membership *prometheus.CounterVec
+	// revoked counts grants; strangers participants without one; corrected what
+	// a poll found otherwise than the rows said.
+	revoked   prometheus.Counter
+	strangers prometheus.Counter
+	corrected *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -30,8 +35,20 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "passerelle_focus_membership_total",
 			Help: "Whether those who asked for a token are in the room: joined, not_joined, unknown, or unverified where nobody is asked.",
 		}, []string{"answer"}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_revoked_total",
+			Help: "Grants that were taken back.",
+		}),
+		strangers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_strangers_total",
+			Help: "Participants found on the SFU without a living grant, and removed.",
+		}),
+		corrected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "passerelle_focus_corrections_total",
+			Help: "What the SFU did not report and a poll found: joined or left.",
+		}, []string{"what"}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.membership)
+	reg.MustRegister(m.requests, m.duration, m.membership, m.revoked, m.strangers, m.corrected)
 	return m
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,7 +18,7 @@ import (
 // person. All times are milliseconds since 1970. It is safe for concurrent use.
 type Store struct {
 	db     *dbutil.Database
-	grants *batch[GrantRow]
+	grants *batch[*writtenGrant]
 }
 
 // NewStore returns the store over a database that is on the latest schema.
@@ -29,9 +28,11 @@ func NewStore(db *dbutil.Database) *Store {
 	return s
 }
 
-// GrantRow is what one token gave to whom.
+// GrantRow is what one token gives to whom. The term is the row's and not given.
 type GrantRow struct {
 	matrixrtc.Grant
+	// SFU is where the room is, or will be.
+	SFU        string
 	Slot       matrixrtc.SlotKey
 	Member     matrixrtc.Member
 	ServerName string
@@ -48,12 +49,20 @@ type GrantRow struct {
 	ExpiresAt time.Time
 }
 
+// writtenGrant is a row with what the database knew of it: its term.
+type writtenGrant struct {
+	GrantRow
+	term int64
+}
+
 const (
 	putSession = `
-		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at)
-		VALUES ($1, $2, $3, $4, $4, $5)
+		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at, sfu)
+		VALUES ($1, $2, $3, $4, $4, $5, $6)
 		ON CONFLICT (sfu_room) DO UPDATE SET
 			last_granted_at = excluded.last_granted_at,
+			sfu = excluded.sfu,
+			epoch = CASE WHEN call_session.sfu = excluded.sfu THEN call_session.epoch ELSE call_session.epoch + 1 END,
 			ensured_at = COALESCE(excluded.ensured_at, call_session.ensured_at),
 			ended_at = CASE WHEN excluded.ensured_at IS NULL THEN call_session.ended_at END`
 	putGrant = `
@@ -65,85 +74,40 @@ const (
 			server_name = excluded.server_name, route = excluded.route,
 			membership = excluded.membership, can_publish = excluded.can_publish,
 			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
-			revoked = false`
+			revoked = false
+		RETURNING COALESCE(revoked_at, 0)`
 )
 
 // PutGrant records the session, if it is new, and the grant, replacing an
-// earlier one of the same identity. It returns once that is committed; grants
-// that come together share a commit.
-func (s *Store) PutGrant(ctx context.Context, g GrantRow) error {
-	if err := s.grants.put(ctx, g); err != nil {
-		return fmt.Errorf("store grant: %w", err)
+// earlier one of the same identity, and returns its term. It returns once that
+// is committed; grants that come together share a commit.
+func (s *Store) PutGrant(ctx context.Context, g GrantRow) (term int64, err error) {
+	written := &writtenGrant{GrantRow: g}
+	if err := s.grants.put(ctx, written); err != nil {
+		return 0, fmt.Errorf("store grant: %w", err)
 	}
-	return nil
+	return written.term, nil
 }
 
-func (s *Store) writeGrants(ctx context.Context, grants []GrantRow) error {
+func (s *Store) writeGrants(ctx context.Context, grants []*writtenGrant) error {
 	// In one order, whoever writes: replicas that lock the same rows crosswise
 	// would block each other.
-	slices.SortStableFunc(grants, func(a, b GrantRow) int {
+	slices.SortStableFunc(grants, func(a, b *writtenGrant) int {
 		return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Identity, b.Identity))
 	})
 	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		for _, g := range grants {
 			issued := g.IssuedAt.UnixMilli()
 			ensured := sql.NullInt64{Int64: issued, Valid: g.Ensured}
-			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured); err != nil {
+			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured, g.SFU); err != nil {
 				return err
 			}
-			if _, err := s.db.Exec(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
-				g.ServerName, g.Route, g.Membership, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli()); err != nil {
+			err := s.db.QueryRow(ctx, putGrant, g.Room, g.Identity, g.Member.UserID, g.Member.DeviceID, g.Member.ID,
+				g.ServerName, g.Route, g.Membership, g.Publish, g.MayCreate, issued, g.ExpiresAt.UnixMilli()).Scan(&g.term)
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// Standing is what the rows say of one identity in one SFU room.
-type Standing struct {
-	// Granted: a token was given to it.
-	Granted bool
-	// Revoked: it was taken back and none was given since.
-	Revoked bool
-	// RevokedAt is when one was last taken back; zero if never. Tokens made
-	// before that stay worthless even when a new one was given.
-	RevokedAt time.Time
-	// MayCreate: its holder may have the room made.
-	MayCreate bool
-	// RoomOpen: the SFU room was made and has not been closed.
-	RoomOpen bool
-}
-
-const getStanding = `
-	SELECT g.revoked, g.revoked_at, g.may_create, s.ensured_at
-	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
-	WHERE g.sfu_room = $1 AND g.identity = $2`
-
-// Standing looks one identity up.
-func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (Standing, error) {
-	var revokedAt, ensuredAt sql.NullInt64
-	standing := Standing{Granted: true}
-	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &standing.MayCreate, &ensuredAt)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return Standing{}, nil
-	case err != nil:
-		return Standing{}, fmt.Errorf("look up grant: %w", err)
-	}
-	if revokedAt.Valid {
-		standing.RevokedAt = time.UnixMilli(revokedAt.Int64)
-	}
-	standing.RoomOpen = ensuredAt.Valid
-	return standing, nil
-}
-
-const setEnsured = `UPDATE call_session SET ensured_at = $2, ended_at = NULL WHERE sfu_room = $1`
-
-// RoomEnsured records that the SFU has the room.
-func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, at time.Time) error {
-	if _, err := s.db.Exec(ctx, setEnsured, room, at.UnixMilli()); err != nil {
-		return fmt.Errorf("store SFU room: %w", err)
-	}
-	return nil
 }
