@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/demo/synapse"
@@ -34,7 +35,11 @@ type scene struct {
 func (s *scene) moderator() *synapse.User { return s.town.Interieur.User }
 
 func (s *scene) invite(user *synapse.User) {
-	do(s.t, s.moderator(), http.MethodPost, map[string]any{"user_id": user.UserID}, "rooms", s.room, "invite")
+	// Who has just left another server's room may still be in ours.
+	require.Eventually(s.t, func() bool {
+		_, err := s.moderator().InviteUser(s.t.Context(), s.room, &mautrix.ReqInviteUser{UserID: user.UserID})
+		return err == nil
+	}, 10*time.Second, 100*time.Millisecond)
 }
 
 func (s *scene) join(user *synapse.User) {
