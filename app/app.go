@@ -235,6 +235,10 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
+	announced, err := url.Parse(c.Server.PublicURL)
+	if err != nil {
+		return fmt.Errorf("server.public_url: %w", err)
+	}
 	var members focus.Members
 	if a.members != nil {
 		members = a.members
@@ -254,6 +258,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
 		PublicURL:       signalling,
+		Announced:       announced,
 		Log:             log,
 		Registerer:      a.registry,
 	})

@@ -32,15 +32,32 @@ func Load(path string, environ []string) (*Config, error) {
 		return loadDropIn(environ)
 	}
 	var mistakes Mistakes
-	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
-	if path != "" {
-		readFile(values, path, &mistakes)
-	}
-	readEnvironment(values, environ, &mistakes)
-	c := Default()
-	decode(&c, values, &mistakes)
+	c := read(path, environ, &mistakes)
 	c.readSecretFiles(&mistakes)
 	c.validate(&mistakes)
+	if err := mistakes.err(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func read(path string, environ []string, mistakes *Mistakes) Config {
+	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
+	if path != "" {
+		readFile(values, path, mistakes)
+	}
+	readEnvironment(values, environ, mistakes)
+	c := Default()
+	decode(&c, values, mistakes)
+	return c
+}
+
+// Draft is Load for a configuration that is not finished: what is missing or
+// wrong in value is no mistake, and secret files are not read. Its error is
+// [Mistakes] about what cannot be read at all.
+func Draft(path string, environ []string) (*Config, error) {
+	var mistakes Mistakes
+	c := read(path, environ, &mistakes)
 	if err := mistakes.err(); err != nil {
 		return nil, err
 	}

@@ -102,7 +102,10 @@ type Options struct {
 	Observers []Observer
 	// PublicURL is where clients are sent for their signalling: http or https,
 	// which are written as ws and wss, or one of those.
-	PublicURL  *url.URL
+	PublicURL *url.URL
+	// Announced is the address of the SFU that our homeserver announces, by
+	// which others ask for it, in the same schemes; nil is PublicURL.
+	Announced  *url.URL
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -117,11 +120,13 @@ type Service struct {
 	tokens   Tokens
 	limits   Limits
 	members  Members
-	own      string // our homeserver's name
 	leaves   Leaves
-	sfuURL   string
-	config   atomic.Pointer[config.Focus]
-	ensuring singleflight.Group
+	// serverName is our homeserver's.
+	serverName string
+	// sfuURL is where clients are sent; announced what they ask for.
+	sfuURL, announced string
+	config            atomic.Pointer[config.Focus]
+	ensuring          singleflight.Group
 	// ensured are the rooms that the SFU was asked to have lately.
 	ensured  *recent
 	gate     *gate
@@ -138,42 +143,57 @@ type Service struct {
 
 // New returns a Service. It starts nothing; see [Service.Run].
 func New(o Options) (*Service, error) {
-	sfuURL := *o.PublicURL
-	switch sfuURL.Scheme {
-	case "http":
-		sfuURL.Scheme = "ws"
-	case "https":
-		sfuURL.Scheme = "wss"
-	case "ws", "wss":
-	default:
-		return nil, fmt.Errorf("public address %q: scheme must be http, https, ws or wss", o.PublicURL)
+	sfuURL, err := webSocketURL(o.PublicURL)
+	if err != nil {
+		return nil, err
 	}
 	if o.SFUs[o.Home] == nil {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
 	s := &Service{
-		store:     o.Store,
-		verifier:  o.Verifier,
-		policy:    o.Policy,
-		sfus:      o.SFUs,
-		home:      o.Home,
-		tokens:    o.Tokens,
-		limits:    o.Limits,
-		members:   o.Members,
-		own:       o.ServerName,
-		leaves:    o.Leaves,
-		sfuURL:    sfuURL.String(),
-		observers: o.Observers,
-		ensured:   newRecent(o.RoomsKeptInMind),
-		gate:      newGate(maxInWork),
-		proofs:    newProofs(maxProofs),
-		openings:  newOpenings(),
-		log:       o.Log,
-		now:       time.Now,
+		store:      o.Store,
+		verifier:   o.Verifier,
+		policy:     o.Policy,
+		sfus:       o.SFUs,
+		home:       o.Home,
+		tokens:     o.Tokens,
+		limits:     o.Limits,
+		members:    o.Members,
+		serverName: o.ServerName,
+		leaves:     o.Leaves,
+		sfuURL:     sfuURL,
+		announced:  sfuURL,
+		observers:  o.Observers,
+		ensured:    newRecent(o.RoomsKeptInMind),
+		gate:       newGate(maxInWork),
+		proofs:     newProofs(maxProofs),
+		openings:   newOpenings(),
+		log:        o.Log,
+		now:        time.Now,
+	}
+	if o.Announced != nil {
+		if s.announced, err = webSocketURL(o.Announced); err != nil {
+			return nil, err
+		}
 	}
 	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
+}
+
+// webSocketURL writes http and https as ws and wss.
+func webSocketURL(u *url.URL) (string, error) {
+	fresh := *u
+	switch fresh.Scheme {
+	case "http":
+		fresh.Scheme = "ws"
+	case "https":
+		fresh.Scheme = "wss"
+	case "ws", "wss":
+	default:
+		return "", fmt.Errorf("public address %q: scheme must be http, https, ws or wss", u)
+	}
+	return fresh.String(), nil
 }
 
 // Reconfigure makes later requests follow another configuration.

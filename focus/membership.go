@@ -90,6 +90,7 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Room: r.slot.SFURoom(), Identity: r.identity(user),
 		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
 	}
+	grant.Term = held.Term
 	if held.MayCreate && access.Create {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {

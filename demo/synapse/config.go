@@ -58,6 +58,8 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4143_enabled": true, // what transports there are
 			"msc4222_enabled": true, // state_after in /sync
 			"msc4354_enabled": true, // sticky events
+			"msc4502_enabled": true, // is somebody in a room
+			"msc4512_enabled": true, // requests are handed to a service
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
@@ -67,7 +69,7 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")
 	}
-	var registrations []string
+	registrations := append([]string{}, o.AppServices...)
 	for i, registration := range o.Registrations {
 		file := in(fmt.Sprintf("registration-%d.yaml", i))
 		if err := writeYAML(file, registration); err != nil {
@@ -76,7 +78,7 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 		registrations = append(registrations, file)
 	}
 	config["app_service_config_files"] = registrations
-	path := in("homeserver.yaml")
+	path := in(configFile)
 	return path, writeYAML(path, config)
 }
 

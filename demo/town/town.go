@@ -25,7 +25,8 @@ import (
 
 // Options say what to build the town from.
 type Options struct {
-	// Python has Synapse; Web is the built host page; Binary is Passerelle.
+	// Python has Synapse; Web is the built host page, empty for none; Binary is
+	// Passerelle.
 	Python, Web, Binary string
 	// Mode is how Element Call says that somebody is in the call.
 	Mode host.Mode
@@ -44,8 +45,14 @@ type Ministry struct {
 	// Session names the account; Watcher is the same user on another device.
 	User, Watcher *synapse.User
 	Session       string
-	// PublicURL is its Passerelle's; HostURL that of its host page.
+	// PublicURL is its Passerelle's; HostURL that of its host page, empty
+	// without one.
 	PublicURL, HostURL string
+	// PrivateURL is where its Passerelle shows its metrics.
+	PrivateURL string
+	// Config is the file of its Passerelle's configuration, and ASToken what
+	// that may ask its homeserver with.
+	Config, ASToken string
 
 	address    string
 	dir        string
@@ -95,7 +102,7 @@ func Start(ctx context.Context, o Options) (_ *Town, err error) {
 		return nil, err
 	}
 	for _, step := range []func(context.Context, Options, *synapse.Authority) error{
-		t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
+		t.register, t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
 	} {
 		if err := step(ctx, o, authority); err != nil {
 			return nil, err
@@ -140,7 +147,19 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 		return nil, err
 	}
 	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
+	m.PrivateURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.private))
+	m.Config = filepath.Join(m.dir, "passerelle.yaml")
 	return m, nil
+}
+
+// register has each Passerelle write its registration, as an operator does.
+func (t *Town) register(ctx context.Context, o Options, authority *synapse.Authority) error {
+	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
+		if err := pair[0].configure(ctx, o.Binary, pair[1].serverName(), authority.File); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synapse.Authority) error {
@@ -150,6 +169,7 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
+				AppServices: []string{m.registration()},
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],
@@ -167,12 +187,11 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 	return err
 }
 
-func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synapse.Authority) error {
+func (t *Town) startPasserelles(ctx context.Context, o Options, _ *synapse.Authority) error {
 	starting, ctx := errgroup.WithContext(ctx)
-	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
-		m, partner := pair[0], pair[1]
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
 		starting.Go(func() (err error) {
-			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
+			m.passerelle, err = startPasserelle(ctx, o.Binary, m)
 			return err
 		})
 	}
@@ -210,6 +229,9 @@ func (t *Town) settle(ctx context.Context, o Options, _ *synapse.Authority) (err
 
 // openHostPages serves each ministry's host page.
 func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority) error {
+	if o.Web == "" {
+		return nil
+	}
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
 		handler, err := host.Handler(host.Options{
 			Dist: o.Web, Mode: o.Mode, LowQuality: o.LowQuality,
@@ -240,12 +262,12 @@ func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority)
 
 // ports of one ministry, on its own loopback address.
 type ports struct {
-	client, federation, public, private, host int
+	client, federation, public, private, proxied, host int
 }
 
 // freePorts finds ports that nobody uses now.
 func freePorts(address string) (p ports, err error) {
-	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.host} {
+	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.proxied, &p.host} {
 		// All stay open until the last is found, so that none is found twice.
 		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 		if err != nil {
