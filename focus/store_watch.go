@@ -13,7 +13,14 @@ type WatchedRoom struct {
 	Room matrixrtc.SFURoom
 	SFU  string
 	// Joined are those who are in it, by the SFU's name of their connection.
-	Joined map[string]matrixrtc.Identity
+	Joined map[string]WatchedParticipant
+}
+
+// WatchedParticipant is one of whom the rows say that they are in a room.
+type WatchedParticipant struct {
+	Identity matrixrtc.Identity
+	// Living: they have a grant.
+	Living bool
 }
 
 const (
@@ -22,7 +29,10 @@ const (
 		WHERE s.sfu_room > $1 AND (s.last_granted_at >= $2 OR EXISTS (
 			SELECT 1 FROM call_participant p WHERE p.sfu_room = s.sfu_room AND p.state = 'joined'))
 		ORDER BY s.sfu_room LIMIT $3`
-	joinedIn = `SELECT participant_sid, identity FROM call_participant WHERE sfu_room = $1 AND state = 'joined'`
+	joinedIn = `
+		SELECT p.participant_sid, p.identity, COALESCE(NOT g.revoked, false)
+		FROM call_participant p LEFT JOIN call_grant g ON g.sfu_room = p.sfu_room AND g.identity = p.identity
+		WHERE p.sfu_room = $1 AND p.state = 'joined'`
 )
 
 // Watched lists up to limit rooms in which somebody is, or for which a token
@@ -35,7 +45,7 @@ func (s *Store) Watched(ctx context.Context, after matrixrtc.SFURoom, since time
 	}
 	defer rows.Close()
 	for rows.Next() {
-		room := WatchedRoom{Joined: map[string]matrixrtc.Identity{}}
+		room := WatchedRoom{Joined: map[string]WatchedParticipant{}}
 		if err := rows.Scan(&room.Room, &room.SFU); err != nil {
 			return nil, fmt.Errorf("list rooms in use: %w", err)
 		}
@@ -60,8 +70,8 @@ func (s *Store) joined(ctx context.Context, room WatchedRoom) error {
 	defer rows.Close()
 	for rows.Next() {
 		var sid string
-		var who matrixrtc.Identity
-		if err := rows.Scan(&sid, &who); err != nil {
+		var who WatchedParticipant
+		if err := rows.Scan(&sid, &who.Identity, &who.Living); err != nil {
 			return err
 		}
 		room.Joined[sid] = who

@@ -119,8 +119,11 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		if !p.Joined {
 			continue
 		}
-		if _, known := missing[p.SID]; known {
+		if known, ok := missing[p.SID]; ok {
 			delete(missing, p.SID)
+			if known.Living {
+				continue
+			}
 			if err := s.recheck(ctx, room.Room, p.Identity); err != nil {
 				return err
 			}
@@ -146,7 +149,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
 			ID: "poll", Type: matrixrtc.ParticipantLeft, Room: room.Room, At: now,
-			Identity: who, ParticipantSID: sid, Reason: ReasonMissing,
+			Identity: who.Identity, ParticipantSID: sid, Reason: ReasonMissing,
 		})
 		if err != nil {
 			return err
