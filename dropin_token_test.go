@@ -21,7 +21,7 @@ func TestDropInToken(t *testing.T) {
 	for _, c := range []struct {
 		answer   reply
 		identity string
-	}{{legacy, d.home.User("ana") + ":DEV"}, {standalone, identityOf(d.home, "ana")}} {
+	}{{legacy, d.home.User("ana") + ":DEV"}, {standalone, leaverIdentity(d.home, "ana")}} {
 		require.Equal(t, http.StatusOK, c.answer.status, c.answer.raw)
 		requireCORS(t, c.answer)
 		require.Equal(t, d.env["LIVEKIT_URL"], c.answer.body["url"])

@@ -70,6 +70,8 @@ type App struct {
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
+
+	dropInServers *dropInServers // nil unless it is a drop-in
 }
 
 // New builds the program and binds its listeners. It serves nothing yet. When
@@ -83,9 +85,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 	a.registerProcess()
-	for _, build := range []func(context.Context, *config.Config) error{
+	builds := []func(context.Context, *config.Config) error{
 		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
-	} {
+	}
+	if o.Config.DropIn != nil {
+		builds = a.dropInBuilds()
+	}
+	for _, build := range builds {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
 		}

@@ -79,7 +79,8 @@ func isDropIn(environ []string) bool {
 // variables of lk-jwt-service. What those decide cannot be said twice.
 var dropInKeys = []string{
 	"server.private_listen", "server.trusted_proxies", "server.stop_timeout",
-	"log.", "database.", "focus.", "federation.ca_files", "federation.timeout",
+	"log.", "database.", "federation.ca_files", "federation.timeout",
+	"focus.token_lifetime", "focus.empty_timeout", "focus.departure_timeout", "focus.max_participants", "focus.limits.",
 }
 
 // loadDropIn reads the variables of lk-jwt-service, and beside them those of
@@ -125,6 +126,7 @@ func dropInDefault() Config {
 	c.Database.Path = ""
 	c.LiveKit.Mode, c.LiveKit.Signalling = "external", "direct"
 	c.Focus.Limits = Limits{}
+	c.Focus.Membership = "unverified"
 	c.Federation.AllowNetworks = []string{"0.0.0.0/0", "::/0"}
 	c.DropIn = &DropIn{}
 	return c

@@ -98,6 +98,8 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Identity: r.identity(user),
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
+
+		UpdateOwnMetadata: s.metadata,
 	}
 	sfu, err := s.place(ctx, grant.Room)
 	if err != nil {
@@ -129,6 +131,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		if err := s.delegate(ctx, r, user); err != nil {
 			return "", err
 		}
+	}
+	if s.shared {
+		grant.Term = matrixrtc.UnknownTerm // nobody else knows what it means
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

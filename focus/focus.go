@@ -8,6 +8,7 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -92,6 +93,17 @@ type Options struct {
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
+	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
+	// as it stands.
+	SFUAddress string
+	// SharedSFU: others let people in to the SFU as well, and may have done so
+	// for the same calls. Who is there without a grant of ours is left alone,
+	// observers are told of everything, and the SFU is asked for nothing but the
+	// room, once for each token.
+	SharedSFU bool
+	// UpdateOwnMetadata lets participants change their name and attributes on
+	// the SFU.
+	UpdateOwnMetadata bool
 	// Leaves takes over delayed leaves; nil where nobody does.
 	Leaves Leaves
 	// Observers are told of each event in this order. They are optional.
@@ -116,6 +128,8 @@ type Service struct {
 	own      string // our homeserver's name
 	leaves   Leaves
 	sfuURL   string
+	shared   bool // the SFU
+	metadata bool // may be updated by participants
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
 	// door and observers are set before anything runs.
@@ -142,6 +156,7 @@ func New(o Options) (*Service, error) {
 	if o.SFUs[o.Home] == nil {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
+	address := cmp.Or(o.SFUAddress, sfuURL.String())
 	s := &Service{
 		store:     o.Store,
 		verifier:  o.Verifier,
@@ -153,7 +168,9 @@ func New(o Options) (*Service, error) {
 		members:   o.Members,
 		own:       o.ServerName,
 		leaves:    o.Leaves,
-		sfuURL:    sfuURL.String(),
+		sfuURL:    address,
+		shared:    o.SharedSFU,
+		metadata:  o.UpdateOwnMetadata,
 		observers: o.Observers,
 		log:       o.Log,
 		metrics:   newMetrics(o.Registerer),
