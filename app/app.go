@@ -143,12 +143,16 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 }
 
 func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
+	log := a.log.With().Str("component", "database").Logger()
+	if c.Database.InMemory() {
+		log = log.Level(zerolog.WarnLevel) // it is made anew each time
+	}
 	a.database, err = migrations.Open(ctx, migrations.Options{
 		Type:         c.Database.Type,
 		Path:         c.Database.Path,
 		URI:          c.Database.URI.Reveal(),
 		MaxOpenConns: c.Database.MaxOpenConns,
-		Log:          a.log.With().Str("component", "database").Logger(),
+		Log:          log,
 	})
 	if err != nil {
 		return err
