@@ -46,12 +46,9 @@ type DropIn struct {
 // configured, and this Passerelle needs none.
 func (d Database) InMemory() bool { return d.Type == "sqlite" && d.Path == "" }
 
-// lkJWTPrefix begins the variables of lk-jwt-service. Kubernetes makes others
-// with that beginning where a service is called livekit, so those that are not
+// lkJWTVariables are the variables of lk-jwt-service. Kubernetes makes others
+// that begin like them where a service is called livekit, so those that are not
 // listed mean nothing.
-const lkJWTPrefix = "LIVEKIT_"
-
-// lkJWTVariables are the variables of lk-jwt-service.
 var lkJWTVariables = []string{
 	"LIVEKIT_URL", "LIVEKIT_KEY", "LIVEKIT_KEY_FROM_FILE", "LIVEKIT_SECRET", "LIVEKIT_SECRET_FROM_FILE", "LIVEKIT_KEY_FILE",
 	"LIVEKIT_FULL_ACCESS_HOMESERVERS", "LIVEKIT_JWT_BIND", "LIVEKIT_JWT_PORT", "LIVEKIT_LOG_LEVEL",
