@@ -31,6 +31,7 @@ var imports = map[string][]string{
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},
+	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
 }
@@ -40,9 +41,9 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child"},
-	"github.com/livekit/server-sdk-go":           {},
-	"github.com/pion":                            {},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench"},
+	"github.com/livekit/server-sdk-go":           {"bench"},
+	"github.com/pion":                            {"bench"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},
 	"github.com/redis/go-redis":                  {"focus/leave/redis"},

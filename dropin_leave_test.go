@@ -78,13 +78,13 @@ func TestDropInLeaveOfLegacyIdentity(t *testing.T) {
 // second, until the participant is there.
 func TestDropInLeaveFindsParticipant(t *testing.T) {
 	d := newDropIn(t).start()
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "ana"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "ana"), true)
 	began := time.Now()
 	d.delegate("ana", "leave", time.Minute)
 	require.Less(t, d.called("leave", "restart", 1, 2*time.Second).at.Sub(began), time.Second)
 
 	d.delegate("bo", "later", time.Minute)
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "bo"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "bo"), true)
 	d.called("later", "restart", 1, 4*time.Second)
 }
 
@@ -117,7 +117,7 @@ func TestDropInLeaveShortDelay(t *testing.T) {
 // TestDropInLeaveIntended: final, even if the SFU still lists the participant.
 func TestDropInLeaveIntended(t *testing.T) {
 	d := newDropIn(t).start()
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "ana"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "ana"), true)
 	d.delegate("ana", "leave", time.Minute)
 	d.called("leave", "restart", 1, 2*time.Second)
 	left := time.Now()
@@ -137,7 +137,7 @@ func TestDropInLeaveConfirmed(t *testing.T) {
 		d.event("participant_joined", user, "")
 		d.called(user, "restart", 1, 2*time.Second)
 	}
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "back"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "back"), true)
 	d.event("participant_left", "back", "DUPLICATE_IDENTITY")
 	d.event("participant_left", "gone", "SIGNAL_CLOSE")
 	d.called("gone", "send", 1, 2*time.Second)
@@ -231,13 +231,13 @@ func TestDropInLeaveReplaced(t *testing.T) {
 // has left; an SFU that does not answer says nothing.
 func TestDropInLeaveSanityCheck(t *testing.T) {
 	d := newDropIn(t, "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS=1").start()
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "ana"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "ana"), true)
 	d.delegate("ana", "leave", time.Minute)
 	d.called("leave", "restart", 1, 2*time.Second)
 	d.sfu.fail(true)
 	d.silent("leave", "send", 2500*time.Millisecond)
 	d.sfu.fail(false)
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "ana"), false)
+	d.sfu.set(roomAlias, memberOf(d.home, "ana"), false)
 	d.called("leave", "send", 1, 4*time.Second)
 }
 
@@ -271,7 +271,7 @@ func TestDropInLeaveEscapes(t *testing.T) {
 func TestDropInWebhooks(t *testing.T) {
 	d := newDropIn(t).start()
 	d.delegate("ana", "leave", time.Minute)
-	joined := participantEvent("participant_joined", leaverIdentity(d.home, "ana"), "")
+	joined := participantEvent("participant_joined", memberOf(d.home, "ana"), "")
 	unsigned := func(r *http.Request) { r.Header.Del("Authorization") }
 	changed := func(r *http.Request) { r.Body = http.NoBody; r.ContentLength = 0 }
 	same := func(*http.Request) {}
@@ -284,7 +284,7 @@ func TestDropInWebhooks(t *testing.T) {
 	d.silent("leave", "restart", 300*time.Millisecond)
 
 	for i, created := range []any{0, "0", 1793000123, "1793000123", nil} {
-		event := participantEvent("participant_joined", leaverIdentity(d.home, "ana"), "")
+		event := participantEvent("participant_joined", memberOf(d.home, "ana"), "")
 		event["createdAt"], event["unknown"] = created, object{"x": 1}
 		if created == nil {
 			delete(event, "createdAt")

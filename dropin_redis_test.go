@@ -19,7 +19,7 @@ import (
 
 // storedJob is a job in the hash as lk-jwt-service writes it.
 func storedJob(home *delayedEvents, user, id string, timeout time.Duration, restarted time.Time) (field, value string) {
-	identity := leaverIdentity(home, user)
+	identity := memberOf(home, user)
 	encodedField, _ := json.Marshal([]string{roomAlias, identity})
 	encoded, _ := json.Marshal(object{
 		"Params": object{
@@ -50,7 +50,7 @@ func TestDropInRedisJobs(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(jobs[field]), &job))
 	require.Equal(t, object{
 		"DelayId": "leave", "DelayTimeout": float64(18e9), "ServerName": d.home.Name(),
-		"LiveKitRoom": roomAlias, "LiveKitIdentity": leaverIdentity(d.home, "ana"),
+		"LiveKitRoom": roomAlias, "LiveKitIdentity": memberOf(d.home, "ana"),
 	}, job.Params)
 	require.WithinDuration(t, began, job.RestartedAt, 2*time.Second)
 
@@ -124,7 +124,7 @@ func TestDropInSurvivesItsOwnDeath(t *testing.T) {
 	d.event("participant_joined", "ana", "")
 	d.called("leave", "restart", 1, 2*time.Second)
 	d.kill()
-	d.sfu.set(roomAlias, leaverIdentity(d.home, "ana"), true)
+	d.sfu.set(roomAlias, memberOf(d.home, "ana"), true)
 	d.start()
 	d.called("leave", "restart", 2, 3*time.Second) // the SFU says that she is there
 	d.event("participant_left", "ana", "CLIENT_INITIATED")

@@ -272,7 +272,7 @@ func hashed(parts ...string) string {
 
 var roomAlias = hashed("!room:example.org", "m.call#ROOM")
 
-func leaverIdentity(home *delayedEvents, user string) string {
+func memberOf(home *delayedEvents, user string) string {
 	return hashed(home.User(user), "DEV", "member-"+user)
 }
 
@@ -317,7 +317,7 @@ func participantEvent(name, identity, reason string) object {
 
 func (d *dropIn) event(name, user, reason string) {
 	d.t.Helper()
-	require.Equal(d.t, http.StatusOK, d.webhook(participantEvent(name, leaverIdentity(d.home, user), reason)).status)
+	require.Equal(d.t, http.StatusOK, d.webhook(participantEvent(name, memberOf(d.home, user), reason)).status)
 }
 
 // claims are those of a token, read as Element Call reads them.

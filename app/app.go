@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -233,6 +234,11 @@ func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
 	return nil
 }
 
+// roomsKeptInMind is for how long the SFU is not asked again to have the room of
+// a call. The shortest life of a room that nobody is in is that of
+// focus.departure_timeout, 20 s by default.
+const roomsKeptInMind = 5 * time.Second
+
 func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	signalling, err := signallingURL(c)
 	if err != nil {
@@ -244,21 +250,22 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		members = a.members
 	}
 	a.focus, err = focus.New(focus.Options{
-		Config:     c.Focus,
-		Store:      focus.NewStore(a.database),
-		Verifier:   a.openID,
-		Policy:     a.policy,
-		SFUs:       map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
-		Home:       c.LiveKit.Mode,
-		Tokens:     a.tokens,
-		Limits:     a.limits,
-		Members:    members,
-		ServerName: c.Homeserver.ServerName,
-		Leaves:     a.leaves,
-		Observers:  []focus.Observer{a.leaves},
-		PublicURL:  signalling,
-		Log:        log,
-		Registerer: a.registry,
+		Config:          c.Focus,
+		Store:           focus.NewStore(a.database),
+		Verifier:        a.openID,
+		Policy:          a.policy,
+		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
+		Home:            c.LiveKit.Mode,
+		Tokens:          a.tokens,
+		Limits:          a.limits,
+		RoomsKeptInMind: roomsKeptInMind,
+		Members:         members,
+		ServerName:      c.Homeserver.ServerName,
+		Leaves:          a.leaves,
+		Observers:       []focus.Observer{a.leaves},
+		PublicURL:       signalling,
+		Log:             log,
+		Registerer:      a.registry,
 	})
 	if err != nil {
 		return err

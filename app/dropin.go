@@ -136,6 +136,7 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 		SFUs:              map[string]focus.SFU{c.LiveKit.Mode: a.rooms},
 		Home:              c.LiveKit.Mode,
 		SharedSFU:         true,
+		ProofsForAnyUse:   true,
 		Tokens:            a.tokens,
 		UpdateOwnMetadata: c.DropIn.CanUpdateOwnMetadata,
 		Limits:            a.limits,

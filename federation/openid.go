@@ -70,12 +70,15 @@ type OpenIDOptions struct {
 	// PlainClientAPIs takes client-server APIs without TLS, too, where a server
 	// says that it has its own there.
 	PlainClientAPIs bool
-	// DNS resolves names; nil is the system's resolver.
+	// DNS resolves names; nil asks the system's name servers.
 	DNS *net.Resolver
 
 	// through changes the port of an address that is dialled, before the
 	// address filter sees it. Only tests set it, which cannot listen at 443.
 	through func(address string) string
+	// dialled is told each address, host:port, that is connected to. Only tests
+	// set it.
+	dialled func(address string)
 }
 
 // NewOpenID returns an OpenID. Close lets go of its connections.

@@ -11,8 +11,9 @@ const (
 	// maxInFlight bounds how many questions one server is asked at once.
 	maxInFlight = 32
 	// maxPeers bounds how many servers are kept account of. Rules with globs
-	// allow more names than anybody can count.
-	maxPeers = 1024
+	// allow more names than anybody can count. It is no less than the requests
+	// that are in work at once, so that nobody is turned away for it.
+	maxPeers = 4096
 )
 
 var (

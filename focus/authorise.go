@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"passerelle/config"
 	"passerelle/focus/matrixrtc"
 )
 
@@ -20,8 +22,9 @@ var errUnauthorized = mautrix.RespError{
 
 // authorise is the one way to a token, or to have a leave taken over, in the
 // order of the design: the policy and the limits before anything goes out, then
-// who it is, then whether they are in the room, then what they may do, the SFU
-// room, the grant row, the leave, and the token last.
+// who it is and whether the proof was made for this, then whether they are in
+// the room, then what they may do, the SFU room, the grant row, the leave, and
+// the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
 	if r.delay.asked() && !s.delegates() {
 		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
@@ -35,6 +38,14 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
+	if err := limited(s.limits.Server(r.server())); err != nil {
+		return "", err
+	}
+	server := strings.ToLower(r.server())
+	if !s.gate.enter(server) {
+		return "", limitError{busyWait}
+	}
+	defer s.gate.leave(server)
 	user, err := s.identify(ctx, r)
 	if err != nil {
 		return "", err
@@ -69,12 +80,9 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	return s.grant(ctx, r, user, access, proof)
 }
 
-// identify proves who asks, within the limits of their server and of
-// themselves.
+// identify proves who asks, and that the proof was not made for another call.
+// One that was counts against nobody: its owner is not who sent it.
 func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
-	if err := limited(s.limits.Server(r.server())); err != nil {
-		return "", err
-	}
 	if r.vouched != "" {
 		return r.vouched, limited(s.limits.User(r.vouched))
 	}
@@ -86,7 +94,30 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
-	return user, limited(s.limits.User(user))
+	if s.anyUse {
+		return user, limited(s.limits.User(user))
+	}
+	proof, use := proofOf(r.openID), useOf(user, r.slot.SFURoom(), r.deviceID)
+	if s.proofs.usedElsewhere(proof, use) {
+		s.log.Debug().Msg("OpenID token was used for another room or device before")
+		return "", errUnauthorized
+	}
+	if err := limited(s.limits.User(user)); err != nil {
+		return "", err
+	}
+	if !s.proofs.bind(proof, use) {
+		return "", errUnauthorized
+	}
+	return user, nil
+}
+
+// opens counts that the user has a room made. An SFU that others use as well
+// has rooms for everybody.
+func (s *Service) opens(user id.UserID, room matrixrtc.SFURoom, c *config.Focus) error {
+	if s.shared {
+		return nil
+	}
+	return limited(s.openings.take(user, room, min(c.EmptyTimeout, openingTime)))
 }
 
 // grant has the SFU room made for those who may start the call, records what
@@ -105,12 +136,18 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	if err != nil {
 		return "", err
 	}
-	if access.Create {
+	now := s.now()
+	// Of those who join a call together, the first has the room made for all.
+	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	if ensure {
+		if err := s.opens(user, grant.Room, c); err != nil {
+			return "", err
+		}
 		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
+		s.ensured.add(grant.Room, now)
 	}
-	now := s.now()
 	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
 		SFU:        sfu,
@@ -120,10 +157,13 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Route:      string(r.route),
 		Membership: proof,
 		MayCreate:  access.Create,
-		Ensured:    access.Create,
+		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
+	if err == nil {
+		err = s.store.TrimGrants(ctx, user)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -89,6 +89,10 @@ type Options struct {
 	Home   string
 	Tokens Tokens
 	Limits Limits
+	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
+	// asked again by each token for it; zero asks for each. The door asks
+	// whenever somebody connects, so that no token leads to a missing room.
+	RoomsKeptInMind time.Duration
 	// Members says who is in a room; nil where nobody can be asked.
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
@@ -101,6 +105,9 @@ type Options struct {
 	// observers are told of everything, and the SFU is asked for nothing but the
 	// room, once for each token.
 	SharedSFU bool
+	// ProofsForAnyUse: an OpenID token is good for more than one room and
+	// device, for as long as its homeserver says so.
+	ProofsForAnyUse bool
 	// UpdateOwnMetadata lets participants change their name and attributes on
 	// the SFU.
 	UpdateOwnMetadata bool
@@ -129,9 +136,15 @@ type Service struct {
 	leaves   Leaves
 	sfuURL   string
 	shared   bool // the SFU
+	anyUse   bool // of proofs
 	metadata bool // may be updated by participants
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
+	// ensured are the rooms that the SFU was asked to have lately.
+	ensured  *recent
+	gate     *gate
+	proofs   *proofs
+	openings *openings
 	// door and observers are set before anything runs.
 	door      Door
 	observers []Observer
@@ -170,12 +183,17 @@ func New(o Options) (*Service, error) {
 		leaves:    o.Leaves,
 		sfuURL:    address,
 		shared:    o.SharedSFU,
+		anyUse:    o.ProofsForAnyUse,
 		metadata:  o.UpdateOwnMetadata,
 		observers: o.Observers,
+		ensured:   newRecent(o.RoomsKeptInMind),
+		gate:      newGate(maxInWork),
+		proofs:    newProofs(maxProofs),
+		openings:  newOpenings(),
 		log:       o.Log,
-		metrics:   newMetrics(o.Registerer),
 		now:       time.Now,
 	}
+	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
 }

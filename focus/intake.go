@@ -14,6 +14,9 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	if e.At.IsZero() {
 		e.At = s.now()
 	}
+	if e.Type == matrixrtc.RoomFinished {
+		s.ensured.forget(e.Room)
+	}
 	if s.shared {
 		s.tell(ctx, e)
 		if _, err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
@@ -46,6 +49,7 @@ func (s *Service) tell(ctx context.Context, e matrixrtc.SFUEvent) {
 // SFURestarted records that the SFU lost its memory: whoever was connected is
 // not any more, and comes back as a new connection.
 func (s *Service) SFURestarted(ctx context.Context) error {
+	s.ensured.forgetAll()
 	if err := s.store.CloseParticipants(ctx, "SFU_RESTARTED", s.now()); err != nil {
 		return fmt.Errorf("record the SFU's restart: %w", err)
 	}

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/lib/pq"
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -114,7 +113,8 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database file: %w", err)
 	}
-	db, err := dbutil.NewWithDialect(sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL"), "sqlite3")
+	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL")
+	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address)), "sqlite3")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -130,6 +130,9 @@ func sqliteAddress(path string, settings ...string) string {
 		// A transaction that reads first and writes later would fail at once
 		// when another one writes in between.
 		"_txlock": {"immediate"},
+		// Statements stay prepared. There are some tens, and one for each
+		// number of grants that are written together.
+		"_stmt_cache_size": {"128"},
 	}
 	for i := 0; i < len(settings); i += 2 {
 		query.Set(settings[i], settings[i+1])
