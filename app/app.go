@@ -71,6 +71,8 @@ type App struct {
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
+
+	dropInServers *dropInServers // nil unless it is a drop-in
 }
 
 // New builds the program and binds its listeners. It serves nothing yet. When
@@ -84,9 +86,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 	a.registerProcess()
-	for _, build := range []func(context.Context, *config.Config) error{
+	builds := []func(context.Context, *config.Config) error{
 		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
-	} {
+	}
+	if o.Config.DropIn != nil {
+		builds = a.dropInBuilds()
+	}
+	for _, build := range builds {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
 		}
@@ -138,12 +144,16 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 }
 
 func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
+	log := a.log.With().Str("component", "database").Logger()
+	if c.Database.InMemory() {
+		log = log.Level(zerolog.WarnLevel) // it is made anew each time
+	}
 	a.database, err = migrations.Open(ctx, migrations.Options{
 		Type:         c.Database.Type,
 		Path:         c.Database.Path,
 		URI:          c.Database.URI.Reveal(),
 		MaxOpenConns: c.Database.MaxOpenConns,
-		Log:          a.log.With().Str("component", "database").Logger(),
+		Log:          log,
 	})
 	if err != nil {
 		return err

@@ -91,7 +91,8 @@ func (t *Tokens) Sign(g matrixrtc.Grant) (string, error) {
 	now := t.now()
 	return t.sign(matrixrtc.Ticket{
 		Room: g.Room, Identity: g.Identity, Publish: g.Publish, Term: g.Term,
-		MadeAt: now, Expires: now.Add(g.Lifetime),
+		UpdateOwnMetadata: g.UpdateOwnMetadata,
+		MadeAt:            now, Expires: now.Add(g.Lifetime),
 	})
 }
 
@@ -106,6 +107,7 @@ func (t *Tokens) sign(ticket matrixrtc.Ticket) (string, error) {
 	video := videoGrant{
 		RoomJoin: true, Room: string(ticket.Room),
 		CanPublish: ticket.Publish, CanPublishData: ticket.Publish, CanSubscribe: true,
+		CanUpdateOwnMetadata: ticket.UpdateOwnMetadata,
 	}
 	if ticket.Term != matrixrtc.UnknownTerm {
 		video.Term = termPrefix + strconv.FormatInt(ticket.Term, 10)
