@@ -116,7 +116,7 @@ func TestNewerSchema(t *testing.T) {
 
 		_, err = migrations.Open(ctx, o)
 		require.ErrorIs(t, err, migrations.ErrTooNew)
-		require.EqualError(t, err, "the database belongs to a newer Passerelle: "+
+		require.ErrorContains(t, err, "the database belongs to a newer Passerelle: "+
 			"its schema is v3 and needs a Passerelle that knows v2, this one knows v1; "+
 			"start the newer Passerelle again, or restore the backup from before its first start")
 	})
