@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/viper"
@@ -27,10 +28,12 @@ const delimiter = "::"
 func Load(path string, environ []string) (*Config, error) {
 	var mistakes Mistakes
 	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
-	if path != "" {
-		readFile(values, path, &mistakes)
-	}
+	whole := path == "" || readFile(values, path, &mistakes)
 	readEnvironment(values, environ, &mistakes)
+	if !whole {
+		// What it does not say would be reported as missing.
+		return nil, mistakes.err()
+	}
 	c := Default()
 	decode(&c, values, &mistakes)
 	c.readSecretFiles(&mistakes)
@@ -50,33 +53,36 @@ func (c *Config) Validate() error {
 	return mistakes.err()
 }
 
-func readFile(values *viper.Viper, path string, mistakes *Mistakes) {
+// readFile says whether the file could be read as far as its keys.
+func readFile(values *viper.Viper, path string, mistakes *Mistakes) bool {
 	data, err := readBounded(path)
 	if err != nil {
 		mistakes.add(path, strings.TrimPrefix(plainFileError(err), path+": "), "name a file that can be read with -config")
-		return
+		return false
 	}
 	var document yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(&document); err != nil {
-		if !errors.Is(err, io.EOF) { // an empty file is a good one
-			mistakes.add(path, strings.TrimPrefix(err.Error(), "yaml: "), "mind indentation, and quote texts with special characters")
+		if errors.Is(err, io.EOF) { // an empty file is a good one
+			return true
 		}
-		return
+		mistakes.add(path, strings.TrimPrefix(err.Error(), "yaml: "), "mind indentation, and quote texts with special characters")
+		return false
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		mistakes.add(path, "holds more than one YAML document", "remove the line --- and what follows it")
-		return
+		return false
 	}
 	root := document.Content[0]
 	if root.Tag == "!!null" {
-		return
+		return true
 	}
 	checked := checkTree(root, mistakes)
 	// Only what is known and stands once goes on; the rest is reported.
 	if err := values.MergeConfigMap(checked); err != nil {
 		mistakes.add(path, err.Error(), "")
 	}
+	return true
 }
 
 // readEnvironment sets what the environment says. Lists of texts are separated
@@ -90,7 +96,7 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 	}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, envPrefix) || ownVariables[name] {
+		if !strings.HasPrefix(name, envPrefix) || ownVariables[name] || serviceLink.MatchString(name) {
 			continue
 		}
 		l, ok := known[name]
@@ -124,6 +130,10 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 var ownVariables = map[string]bool{
 	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true,
 }
+
+// serviceLink matches the variables that Kubernetes sets, in every container of
+// a namespace, for a Service that is called passerelle. No key looks like them.
+var serviceLink = regexp.MustCompile(`^PASSERELLE_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func viperKey(path string) string { return strings.ReplaceAll(path, ".", delimiter) }
 
