@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -129,7 +130,10 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 		}
 		listener, err := lc.Listen(ctx, "tcp", l.address)
 		if err != nil {
-			return fmt.Errorf("%s: %w (is another Passerelle running?)", l.key, err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w (is another Passerelle running?)", err)
+			}
+			return fmt.Errorf("%s: %w", l.key, err)
 		}
 		*l.into = listener
 		a.life.onStop(l.key, func(context.Context) error {
