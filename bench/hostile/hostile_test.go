@@ -100,7 +100,7 @@ func BenchmarkClient(b *testing.B) {
 		compare(b, newWorld(b, federationtest.GoodCertificate), toEvil)
 	})
 	b.Run("deep_JSON", func(b *testing.B) {
-		deep := strings.Repeat("[", 60_000)
+		deep := strings.Repeat("[", 32_000)
 		compare(b, newWorld(b, federationtest.GoodCertificate), asking(func(*world, int) string { return deep }))
 	})
 	b.Run("slowloris", func(b *testing.B) {
@@ -124,7 +124,7 @@ func slowloris(ctx context.Context, w *world, told *tally) {
 					return
 				}
 				stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-				_, _ = io.WriteString(conn, "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{")
+				_, _ = io.WriteString(conn, "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n{")
 				began := time.Now()
 				_, _ = io.Copy(io.Discard, conn)
 				stop()
