@@ -51,6 +51,33 @@ type client struct {
 }
 
 func newClient(o OpenIDOptions) (*client, error) {
+	d, err := newDialer(o)
+	if err != nil {
+		return nil, err
+	}
+	// Without a Proxy, which would hide from the filter who is connected to.
+	transport := &http.Transport{
+		DialTLSContext:         d.secure,
+		DialContext:            func(context.Context, string, string) (net.Conn, error) { return nil, errBroken },
+		Protocols:              http1Alone(),
+		MaxResponseHeaderBytes: maxAnswerHeaders,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    maxInFlight,
+		MaxConnsPerHost:        maxInFlight,
+		IdleConnTimeout:        idleFor,
+		// The limit on bodies counts what arrives.
+		DisableCompression: true,
+	}
+	return &client{
+		allowed:   func(name string) bool { return o.Policy.Access(name).Join },
+		transport: transport,
+		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: d.net.Resolver},
+		timeout:   o.Config.Timeout,
+	}, nil
+}
+
+// newDialer returns what all connections to other homeservers are made with.
+func newDialer(o OpenIDOptions) (*dialer, error) {
 	filter, err := newAddressFilter(o.Config.AllowNetworks)
 	if err != nil {
 		return nil, err
@@ -75,30 +102,14 @@ func newClient(o OpenIDOptions) (*client, error) {
 			return err
 		}
 	}
-	d := &dialer{
-		net:     net.Dialer{Timeout: o.Config.Timeout, Control: control, Resolver: dns},
-		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+	return &dialer{
+		net: net.Dialer{Timeout: o.Config.Timeout, Control: control, Resolver: dns},
+		tls: &tls.Config{
+			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			InsecureSkipVerify: o.SkipVerifyTLS,
+		},
 		timeout: o.Config.Timeout,
 		through: o.through,
-	}
-	// Without a Proxy, which would hide from the filter who is connected to.
-	transport := &http.Transport{
-		DialTLSContext:         d.secure,
-		DialContext:            func(context.Context, string, string) (net.Conn, error) { return nil, errBroken },
-		Protocols:              http1Alone(),
-		MaxResponseHeaderBytes: maxAnswerHeaders,
-		MaxIdleConns:           1024,
-		MaxIdleConnsPerHost:    maxInFlight,
-		MaxConnsPerHost:        maxInFlight,
-		IdleConnTimeout:        idleFor,
-		// The limit on bodies counts what arrives.
-		DisableCompression: true,
-	}
-	return &client{
-		allowed:   func(name string) bool { return o.Policy.Access(name).Join },
-		transport: transport,
-		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: dns},
-		timeout:   o.Config.Timeout,
 	}, nil
 }
 

@@ -62,6 +62,11 @@ type OpenIDOptions struct {
 	Log    zerolog.Logger
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
+	// SkipVerifyTLS takes any certificate for that of a homeserver. Whoever
+	// stands in between can then pose as any user.
+	SkipVerifyTLS bool
+	// Insist asks servers again however often they failed before.
+	Insist bool
 	// DNS resolves names; nil asks the system's name servers.
 	DNS *net.Resolver
 
@@ -86,6 +91,7 @@ func NewOpenID(o OpenIDOptions) (*OpenID, error) {
 		return nil, err
 	}
 	peers := newPeers(maxPeers)
+	peers.insist = o.Insist
 	return &OpenID{
 		policy:  o.Policy,
 		client:  client,

@@ -27,6 +27,8 @@ var (
 // peers keeps account of the servers that were asked last.
 type peers struct {
 	max int
+	// insist: failures do not keep a server from being asked.
+	insist bool
 
 	mu    sync.Mutex
 	known map[string]*list.Element // of *peer, by name
@@ -65,6 +67,7 @@ func (ps *peers) acquire(name string) (*peer, error) {
 		return nil, errCrowded
 	}
 	p := &peer{name: name, slots: make(chan struct{}, maxInFlight), home: newHome(name), users: 1}
+	p.breaker.off = ps.insist
 	ps.known[name] = ps.order.PushFront(p)
 	return p, nil
 }

@@ -108,11 +108,13 @@ func TestTheNewestGrantsStay(t *testing.T) {
 		at := time.Now()
 		put := func(n int) {
 			at = at.Add(time.Millisecond)
-			require.NoError(t, w.store.PutGrant(t.Context(), focus.GrantRow{
+			_, err := w.store.PutGrant(t.Context(), focus.GrantRow{
 				Grant: matrixrtc.Grant{Room: "room", Identity: member(n)}, Slot: matrixrtc.SlotKey{RoomID: "!r", SlotID: "s"},
-				Member:  matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: strconv.Itoa(n)},
+				Member:     matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: strconv.Itoa(n)},
+				Membership: "unverified", SFU: "embedded",
 				Ensured: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour),
-			}))
+			})
+			require.NoError(t, err)
 			require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example"))
 		}
 		put(0)
@@ -121,11 +123,14 @@ func TestTheNewestGrantsStay(t *testing.T) {
 		for n := range 300 {
 			put(n + 1)
 		}
-		require.NoError(t, w.Admit(t.Context(), "room", member(0), at), "she is connected")
-		for n := range 100 {
-			require.NoError(t, w.Admit(t.Context(), "room", member(300-n), at))
+		passes := func(n int) error {
+			return w.admit(t, matrixrtc.Ticket{Room: "room", Identity: member(n), Publish: true, MadeAt: at})
 		}
-		require.ErrorIs(t, w.Admit(t.Context(), "room", member(1), at), focus.ErrNotAdmitted)
+		require.NoError(t, passes(0), "she is connected")
+		for n := range 100 {
+			require.NoError(t, passes(300-n))
+		}
+		require.ErrorIs(t, passes(1), focus.ErrNotAdmitted)
 	})
 }
 
@@ -152,7 +157,7 @@ func (s *stuck) Verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Use
 func TestASlowServersUsersAndTheOthers(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		s := &stuck{asked: make(chan struct{}, 4096), release: make(chan struct{})}
-		w := newWorldWith(t, db, s)
+		w := newWorldWith(t, db, func(o *focus.Options) { o.Verifier = s })
 		w.access["slow.example"] = matrixrtc.Access{Join: true}
 		slow := strings.ReplaceAll(legacyRequest, "own.example", "slow.example")
 		const most = 4096 / 9

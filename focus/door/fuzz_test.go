@@ -29,21 +29,21 @@ func FuzzToken(f *testing.F) {
 	f.Add("access_token="+strings.Repeat("x", 9000), "")
 	var asked []string
 	d := door.New(door.Options{
-		Admit: func(_ context.Context, token string) (*url.URL, error) {
+		Admit: func(_ context.Context, token string) (door.Pass, error) {
 			asked = append(asked, token)
-			return nil, fmt.Errorf("%w: never", door.ErrRefused)
+			return door.Pass{}, fmt.Errorf("%w: never", door.ErrRefused)
 		},
 		Log: zerolog.Nop(), Registerer: prometheus.NewRegistry(),
 	})
 	f.Fuzz(func(t *testing.T, query, authorization string) {
 		asked = nil
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/rtc", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/rtc/validate", nil)
 		r.URL.RawQuery = query
 		if authorization != "" {
 			r.Header["Authorization"] = []string{authorization}
 		}
 		w := httptest.NewRecorder()
-		d.Serve(w, r, "/rtc")
+		d.Serve(w, r, "/rtc/validate")
 		if w.Code != http.StatusForbidden {
 			t.Fatalf("status %d", w.Code)
 		}

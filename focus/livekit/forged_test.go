@@ -130,7 +130,7 @@ func (f forger) forgeries() map[string]string {
 
 func TestForgedTokens(t *testing.T) {
 	f := forger{t}
-	tokens := NewTokens(testKey, testSecret)
+	tokens := NewVerifier(NewTokens(testKey, testSecret))
 	good := f.saying(func(jwt.MapClaims) {})
 	_, err := tokens.Verify(good)
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestForgedTokens(t *testing.T) {
 			began := time.Now()
 			got, err := tokens.Verify(token)
 			require.ErrorIs(t, err, ErrToken)
-			require.Equal(t, Admission{}, got)
+			require.Equal(t, matrixrtc.Ticket{}, got)
 			require.Equal(t, http.StatusUnauthorized, report(t, token, leftBody))
 			require.Less(t, time.Since(began), 5*time.Second)
 		})
@@ -160,13 +160,13 @@ func TestTokensForSomethingElse(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, report(t, member, ""))
 
 	webhook := f.saying(func(c jwt.MapClaims) { delete(c, "video"); delete(c, "sub") })
-	_, err = tokens.Verify(webhook)
+	_, err = NewVerifier(tokens).Verify(webhook)
 	require.ErrorIs(t, err, ErrToken)
 	for _, video := range []map[string]any{
 		{"roomCreate": true}, {"roomList": true}, {"roomAdmin": true, "room": "room"}, {"roomRecord": true}, {"roomJoin": false, "room": "room"},
 		{"roomJoin": true}, {"ingressAdmin": true},
 	} {
-		_, err = tokens.Verify(f.saying(func(c jwt.MapClaims) { c["video"] = video }))
+		_, err = NewVerifier(tokens).Verify(f.saying(func(c jwt.MapClaims) { c["video"] = video }))
 		require.ErrorIs(t, err, ErrToken, "%v", video)
 	}
 }
