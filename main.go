@@ -105,6 +105,7 @@ func serve(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	raiseHeapFloor()
 	log := newLogger(c.Log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
