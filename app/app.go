@@ -24,6 +24,7 @@ import (
 	"passerelle/federation"
 	"passerelle/focus"
 	"passerelle/focus/door"
+	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -60,6 +61,7 @@ type App struct {
 	sfu      sfuServer
 	rooms    *livekit.Rooms
 	tokens   *livekit.Tokens
+	leaves   *leave.Leaves
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -77,7 +79,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildLeaves, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -187,6 +189,8 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		SFU:             patientRooms{a.sfu, a.rooms},
 		Tokens:          a.tokens,
 		Limits:          a.limits,
+		Leaves:          a.leaves,
+		Observers:       []focus.Observer{a.leaves},
 		RoomsKeptInMind: roomsKeptInMind,
 		PublicURL:       publicURL,
 		Log:             log,

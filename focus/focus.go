@@ -56,7 +56,13 @@ type Limits interface {
 	User(user id.UserID) time.Duration
 }
 
-// Options are what a Service needs; all fields but RoomsKeptInMind are required.
+// Observer is told what the SFU reported, once that is recorded.
+type Observer interface {
+	SFUEvent(ctx context.Context, e matrixrtc.SFUEvent)
+}
+
+// Options are what a Service needs; all fields are required but Leaves,
+// Observers and RoomsKeptInMind.
 type Options struct {
 	Config   config.Focus
 	Store    *Store
@@ -65,6 +71,10 @@ type Options struct {
 	SFU      SFU
 	Tokens   Tokens
 	Limits   Limits
+	// Leaves takes over delayed leaves; nil where nobody does.
+	Leaves Leaves
+	// Observers are told of each event in this order.
+	Observers []Observer
 	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
 	// asked again by each token for it; zero asks for each. The door asks
 	// whenever somebody connects, so that no token leads to a missing room.
@@ -83,6 +93,8 @@ type Service struct {
 	sfu      SFU
 	tokens   Tokens
 	limits   Limits
+	leaves   Leaves
+	watching []Observer
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -111,6 +123,8 @@ func New(o Options) (*Service, error) {
 		sfu:      o.SFU,
 		tokens:   o.Tokens,
 		limits:   o.Limits,
+		leaves:   o.Leaves,
+		watching: o.Observers,
 		sfuURL:   sfuURL.String(),
 		ensured:  newRecent(o.RoomsKeptInMind),
 		log:      o.Log,

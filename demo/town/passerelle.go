@@ -31,6 +31,9 @@ func startPasserelle(ctx context.Context, binary string, m *Ministry, partner st
 		"livekit": map[string]any{"embedded": map[string]any{
 			"port": 0, "udp_port": 0, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "5s",
 		}},
+		// Not by name, as others do: its federation port, which is in the name
+		// here, does not say where its client API is.
+		"homeserver": map[string]any{"server_name": m.Homeserver.Name, "url": m.Homeserver.ClientURL},
 		"federation": map[string]any{
 			"rules": []any{
 				map[string]any{"server": m.Homeserver.Name, "access": "create"},
