@@ -44,11 +44,12 @@ log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: %[5]s
 focus: {limits: {address: 0, server: 0, user: 0}}
+homeserver: {server_name: %[7]q, url: %[8]q, as_token: "as_token that is of no use anywhere else", hs_token: "hs_token that is of no use anywhere else"}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
   rules: [{server: %[7]q, access: create}]
-`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name)
+`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name, world.clientAPI.URL)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

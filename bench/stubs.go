@@ -17,10 +17,14 @@ import (
 // back what it is told.
 type stubs struct {
 	homeserver *httptest.Server
-	sfu        *process
+	// clientAPI is the homeserver's other API, by which delayed events are put
+	// off and sent.
+	clientAPI *httptest.Server
+	sfu       *process
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
 	connections  atomic.Int64 // made to the homeserver
+	asked        atomic.Int64 // for bodies of requests
 }
 
 func newStubs(ctx context.Context, dir string) (*stubs, error) {
@@ -38,6 +42,7 @@ func newStubs(ctx context.Context, dir string) (*stubs, error) {
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
+	s.clientAPI = httptest.NewServer(http.HandlerFunc(serveClientAPI))
 	var err error
 	s.sfu, err = startEcho(ctx)
 	return s, err
@@ -54,7 +59,18 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"sub":"@%s:%s"}`, user, s.name)
 }
 
+// serveClientAPI does whatever is asked of a delayed event.
+func serveClientAPI(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/_matrix/client/versions" {
+		_, _ = w.Write([]byte(`{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`))
+		return
+	}
+	_, _ = w.Write([]byte("{}"))
+}
+
 func (s *stubs) close() {
+	s.clientAPI.Close()
 	s.sfu.stop()
 	s.homeserver.Close()
 }
