@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -105,7 +106,7 @@ func serve(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	raiseHeapFloor()
+	defer runtime.KeepAlive(raiseHeapFloor())
 	log := newLogger(c.Log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
