@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -128,6 +129,7 @@ func serve(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer runtime.KeepAlive(raiseHeapFloor())
 	log := newLogger(c.Log)
 	a, code := start(app.Options{Config: c, Load: load, Log: log, Version: version()}, ends)
 	if a == nil {
