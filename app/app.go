@@ -266,8 +266,6 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Home:            c.LiveKit.Mode,
 		Tokens:          a.tokens,
 		Limits:          a.limits,
-		Leaves:          a.leaves,
-		Observers:       []focus.Observer{a.leaves},
 		RoomsKeptInMind: roomsKeptInMind,
 		Members:         members,
 		ServerName:      c.Homeserver.ServerName,
