@@ -16,7 +16,7 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/homeserver", "focus/proxied", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
@@ -24,11 +24,13 @@ var imports = map[string][]string{
 	"focus/matrixrtc":           {},
 	"focus/door":                {"focus/matrixrtc"},
 	"focus/homeserver":          {},
+	"focus/leave":               {"config", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},
+	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
 }
@@ -38,9 +40,9 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child"},
-	"github.com/livekit/server-sdk-go":           {},
-	"github.com/pion":                            {},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench"},
+	"github.com/livekit/server-sdk-go":           {"bench"},
+	"github.com/pion":                            {"bench"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},
 	"github.com/chromedp":                        {"demo/caller"},

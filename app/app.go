@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +25,7 @@ import (
 	"passerelle/focus"
 	"passerelle/focus/door"
 	"passerelle/focus/homeserver"
+	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -65,6 +67,7 @@ type App struct {
 	tokens   *livekit.Tokens
 	home     *homeserver.Client // nil without a homeserver of our own
 	members  *homeserver.Membership
+	leaves   *leave.Leaves
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -82,7 +85,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -205,21 +208,10 @@ func signallingURL(c *config.Config) (*url.URL, error) {
 	return parsed, nil
 }
 
-// buildHomeserver: without a token there is nothing that we could ask it.
-func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
-	if c.Focus.Membership == "unverified" {
-		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
-	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
-		return nil
-	}
-	a.home = homeserver.NewClient(homeserver.Options{
-		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
-	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
-	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
-	return nil
-}
+// roomsKeptInMind is for how long the SFU is not asked again to have the room of
+// a call. The shortest life of a room that nobody is in is that of
+// focus.departure_timeout, 20 s by default.
+const roomsKeptInMind = 5 * time.Second
 
 func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	signalling, err := signallingURL(c)
@@ -227,29 +219,34 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
-	announced, err := url.Parse(c.Server.PublicURL)
-	if err != nil {
-		return fmt.Errorf("server.public_url: %w", err)
+	announced := signalling
+	if c.Server.PublicURL != "" {
+		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
+			return fmt.Errorf("server.public_url: %w", err)
+		}
 	}
 	var members focus.Members
 	if a.members != nil {
 		members = a.members
 	}
 	a.focus, err = focus.New(focus.Options{
-		Config:     c.Focus,
-		Store:      focus.NewStore(a.database),
-		Verifier:   a.openID,
-		Policy:     a.policy,
-		SFUs:       map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
-		Home:       c.LiveKit.Mode,
-		Tokens:     a.tokens,
-		Limits:     a.limits,
-		Members:    members,
-		ServerName: c.Homeserver.ServerName,
-		PublicURL:  signalling,
-		Announced:  announced,
-		Log:        log,
-		Registerer: a.registry,
+		Config:          c.Focus,
+		Store:           focus.NewStore(a.database),
+		Verifier:        a.openID,
+		Policy:          a.policy,
+		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
+		Home:            c.LiveKit.Mode,
+		Tokens:          a.tokens,
+		Limits:          a.limits,
+		RoomsKeptInMind: roomsKeptInMind,
+		Members:         members,
+		ServerName:      c.Homeserver.ServerName,
+		Leaves:          a.leaves,
+		Observers:       []focus.Observer{a.leaves},
+		PublicURL:       signalling,
+		Announced:       announced,
+		Log:             log,
+		Registerer:      a.registry,
 	})
 	if err != nil {
 		return err

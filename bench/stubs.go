@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -12,16 +13,17 @@ import (
 	"sync/atomic"
 )
 
-// stubs are a homeserver that knows whose every token is, and an SFU that has
-// every room.
+// stubs are a homeserver that knows whose every token is, and an SFU that sends
+// back what it is told.
 type stubs struct {
-	homeserver, clientAPI, sfu *httptest.Server
+	homeserver, clientAPI *httptest.Server
+	sfu                   *process
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
 	connections  atomic.Int64 // made to the homeserver
 }
 
-func newStubs(dir string) (*stubs, error) {
+func newStubs(ctx context.Context, dir string) (*stubs, error) {
 	s := &stubs{}
 	s.homeserver = httptest.NewUnstartedServer(http.HandlerFunc(s.userinfo))
 	s.homeserver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -40,10 +42,9 @@ func newStubs(dir string) (*stubs, error) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{"joined":true}`)
 	}))
-	s.sfu = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/protobuf")
-	}))
-	return s, nil
+	var err error
+	s.sfu, err = startEcho(ctx)
+	return s, err
 }
 
 // userinfo: the token of user 7 begins with u7-.
@@ -58,7 +59,7 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *stubs) close() {
+	s.sfu.stop()
 	s.homeserver.Close()
 	s.clientAPI.Close()
-	s.sfu.Close()
 }

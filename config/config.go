@@ -16,6 +16,9 @@ type Config struct {
 	Focus      Focus      `mapstructure:"focus"`
 	Homeserver Homeserver `mapstructure:"homeserver"`
 	Federation Federation `mapstructure:"federation"`
+	// DropIn is nil unless Passerelle stands in for an lk-jwt-service. No key
+	// sets it.
+	DropIn *DropIn `mapstructure:"-"`
 }
 
 // Server is where Passerelle listens and how the world reaches it.
@@ -118,6 +121,9 @@ type Focus struct {
 	// to the Matrix room as our own homeserver sees it, or unverified, when
 	// nobody is asked.
 	Membership string `mapstructure:"membership"`
+	// Delegation takes over the leaves that clients left with their homeserver
+	// (MSC4140): puts them off and has them sent.
+	Delegation bool `mapstructure:"delegation"`
 	// Limits bound how often tokens are asked for.
 	Limits Limits `mapstructure:"limits"`
 }

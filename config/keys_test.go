@@ -35,6 +35,9 @@ func keys() []key {
 	walk = func(section reflect.Type, prefix string, index []int) {
 		for i := range section.NumField() {
 			field := section.Field(i)
+			if field.Tag.Get("mapstructure") == "-" {
+				continue
+			}
 			k := key{prefix + field.Tag.Get("mapstructure"), append(index[:len(index):len(index)], i)}
 			if field.Type.Kind() == reflect.Struct {
 				walk(field.Type, k.path+".", k.index)
@@ -186,6 +189,7 @@ func TestChanged(t *testing.T) {
 	hot := map[string]bool{
 		"log.level": true, "federation.rules": true,
 		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true, "focus.membership": true,
+		"focus.delegation":     true,
 		"focus.limits.address": true, "focus.limits.server": true, "focus.limits.user": true,
 	}
 	everything := config.Default()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -18,11 +19,15 @@ var errUnauthorized = mautrix.RespError{
 	Err: "the OpenID token could not be verified",
 }
 
-// authorise is the one way to a token, in the order of the design: the policy
-// and the limits before anything goes out, then who it is, then whether they
-// are in the room, then what they may do, the SFU room, the grant row, and the
-// token last.
+// authorise is the one way to a token, or to have a leave taken over, in the
+// order of the design: the policy and the limits before anything goes out, then
+// who it is and whether the proof was made for this, then whether they are in
+// the room, then what they may do, the SFU room, the grant row, the leave, and
+// the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
+	if r.delay.asked() && !s.delegates() {
+		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
+	}
 	access := s.policy.Access(r.server())
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
@@ -35,11 +40,16 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if err := limited(s.limits.Server(r.server())); err != nil {
 		return "", err
 	}
+	server := strings.ToLower(r.server())
+	if !s.gate.enter(server) {
+		return "", limitError{busyWait}
+	}
+	defer s.gate.leave(server)
 	user, err := s.identify(ctx, r)
 	if err != nil {
 		return "", err
 	}
-	if err := limited(s.limits.User(user)); err != nil {
+	if err := s.mayDelegate(ctx, r, access); err != nil {
 		return "", err
 	}
 	proof := unverified
@@ -47,6 +57,11 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 		proof = verified
 		joined, err := s.joined(ctx, r.slot.RoomID, user)
 		switch {
+		case err != nil && r.route == routeDelegate:
+			// Who is in the call may still say how to leave it.
+			if _, err := s.held(ctx, r, user, err); err != nil {
+				return "", err
+			}
 		case err != nil:
 			return s.again(ctx, r, user, access, err)
 		case !joined:
@@ -58,13 +73,17 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeFederated && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
+	if r.route == routeDelegate {
+		return "", s.delegate(ctx, r, user)
+	}
 	return s.grant(ctx, r, user, access, proof)
 }
 
-// identify proves who asks.
+// identify proves who asks, and that the proof was not made for another call.
+// One that was counts against nobody: its owner is not who sent it.
 func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
 	if r.vouched != "" {
-		return r.vouched, nil
+		return r.vouched, limited(s.limits.User(r.vouched))
 	}
 	user, err := s.verifier.Verify(ctx, r.openID)
 	if err != nil {
@@ -72,6 +91,17 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 		return "", fmt.Errorf("%w (%w)", errUnauthorized, err)
 	}
 	if r.claimed != "" && r.claimed != user {
+		return "", errUnauthorized
+	}
+	proof, use := proofOf(r.openID), useOf(user, r.slot.SFURoom(), r.deviceID)
+	if s.proofs.usedElsewhere(proof, use) {
+		s.log.Debug().Msg("OpenID token was used for another room or device before")
+		return "", errUnauthorized
+	}
+	if err := limited(s.limits.User(user)); err != nil {
+		return "", err
+	}
+	if !s.proofs.bind(proof, use) {
 		return "", errUnauthorized
 	}
 	return user, nil
@@ -91,12 +121,18 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	if err != nil {
 		return "", err
 	}
-	if access.Create {
+	now := s.now()
+	// Of those who join a call together, the first has the room made for all.
+	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	if ensure {
+		if err := limited(s.openings.take(user, grant.Room, min(c.EmptyTimeout, openingTime))); err != nil {
+			return "", err
+		}
 		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
+		s.ensured.add(grant.Room, now)
 	}
-	now := s.now()
 	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
 		SFU:        sfu,
@@ -106,12 +142,20 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Route:      string(r.route),
 		Membership: proof,
 		MayCreate:  access.Create,
-		Ensured:    access.Create,
+		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
+	if err == nil {
+		err = s.store.TrimGrants(ctx, user)
+	}
 	if err != nil {
 		return "", err
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
+			return "", err
+		}
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

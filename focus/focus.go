@@ -88,11 +88,17 @@ type Options struct {
 	Home   string
 	Tokens Tokens
 	Limits Limits
+	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
+	// asked again by each token for it; zero asks for each. The door asks
+	// whenever somebody connects, so that no token leads to a missing room.
+	RoomsKeptInMind time.Duration
 	// Members says who is in a room; nil where nobody can be asked.
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
-	// Observers are optional.
+	// Leaves takes over delayed leaves; nil where nobody does.
+	Leaves Leaves
+	// Observers are told of each event in this order. They are optional.
 	Observers []Observer
 	// PublicURL is where clients are sent for their signalling: http or https,
 	// which are written as ws and wss, or one of those.
@@ -114,12 +120,17 @@ type Service struct {
 	tokens   Tokens
 	limits   Limits
 	members  Members
-	// serverName is our homeserver's.
-	serverName string
+	own      string // our homeserver's name
+	leaves   Leaves
 	// sfuURL is where clients are sent; announced what they ask for.
 	sfuURL, announced string
 	config            atomic.Pointer[config.Focus]
 	ensuring          singleflight.Group
+	// ensured are the rooms that the SFU was asked to have lately.
+	ensured  *recent
+	gate     *gate
+	proofs   *proofs
+	openings *openings
 	// door and observers are set before anything runs.
 	door      Door
 	observers []Observer
@@ -139,27 +150,32 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
 	s := &Service{
-		store:      o.Store,
-		verifier:   o.Verifier,
-		policy:     o.Policy,
-		sfus:       o.SFUs,
-		home:       o.Home,
-		tokens:     o.Tokens,
-		limits:     o.Limits,
-		members:    o.Members,
-		serverName: o.ServerName,
-		sfuURL:     sfuURL,
-		announced:  sfuURL,
-		observers:  o.Observers,
-		log:        o.Log,
-		metrics:    newMetrics(o.Registerer),
-		now:        time.Now,
+		store:     o.Store,
+		verifier:  o.Verifier,
+		policy:    o.Policy,
+		sfus:      o.SFUs,
+		home:      o.Home,
+		tokens:    o.Tokens,
+		limits:    o.Limits,
+		members:   o.Members,
+		own:       o.ServerName,
+		leaves:    o.Leaves,
+		sfuURL:    sfuURL,
+		announced: sfuURL,
+		observers: o.Observers,
+		ensured:   newRecent(o.RoomsKeptInMind),
+		gate:      newGate(maxInWork),
+		proofs:    newProofs(maxProofs),
+		openings:  newOpenings(),
+		log:       o.Log,
+		now:       time.Now,
 	}
 	if o.Announced != nil {
 		if s.announced, err = webSocketURL(o.Announced); err != nil {
 			return nil, err
 		}
 	}
+	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 // world is a Service with everything around it pretended, but for the
 // database, which is real.
 type world struct {
+	mu sync.Mutex // of counted and removed
 	*focus.Service
 	store   *focus.Store
 	db      *dbutil.Database
@@ -37,14 +39,12 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
-	// membership is that of the configuration; required asks members.
-	membership string
-	members    members
-	present    map[matrixrtc.SFURoom][]matrixrtc.Participant
-	listing    error // what asking for the present fails with
-	removed    []matrixrtc.Identity
-	cut        []matrixrtc.Identity
-	told       []matrixrtc.SFUEvent
+	members members
+	present map[matrixrtc.SFURoom][]matrixrtc.Participant
+	listing error // what asking for the present fails with
+	removed []matrixrtc.Identity
+	cut     []matrixrtc.Identity
+	told    []matrixrtc.SFUEvent
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -54,6 +54,8 @@ func (w *world) Server(name string) time.Duration { return w.count("server " + n
 func (w *world) User(user id.UserID) time.Duration { return w.count("user " + user.String()) }
 
 func (w *world) count(what string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.counted = append(w.counted, what)
 	return w.wait[what]
 }
@@ -86,6 +88,8 @@ func (w *world) Participants(_ context.Context, room matrixrtc.SFURoom) ([]matri
 }
 
 func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.removed = append(w.removed, who)
 	return nil
 }
@@ -112,24 +116,26 @@ func (w *world) admit(t *testing.T, ticket matrixrtc.Ticket) error {
 
 func newWorld(t *testing.T, db *dbutil.Database) *world {
 	t.Helper()
-	return newWorldWith(t, db, "unverified")
+	return newWorldWith(t, db, func(*focus.Options) {})
 }
 
-func newWorldWith(t *testing.T, db *dbutil.Database, membership string) *world {
+// required has the service ask who is in the room.
+func required(o *focus.Options) { o.Config.Membership = "required" }
+
+// newWorldWith is newWorld with other options.
+func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *world {
 	t.Helper()
 	w := &world{
-		membership: membership,
-		db:         db,
-		store:      focus.NewStore(db),
-		answer:     "@ana:own.example",
+		db:     db,
+		store:  focus.NewStore(db),
+		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
 			"own.example":    {Join: true, Publish: true, Create: true},
 			"friend.example": {Join: true},
 		},
 	}
-	var err error
-	w.Service, err = focus.New(focus.Options{
-		Config:    config.Focus{Membership: w.membership, TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+	options := focus.Options{
+		Config:    config.Focus{Membership: "unverified", TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
 		Store:     w.store,
 		Verifier:  w,
 		Policy:    w,
@@ -141,7 +147,10 @@ func newWorldWith(t *testing.T, db *dbutil.Database, membership string) *world {
 		Members:   &w.members, ServerName: "own.example",
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
-	})
+	}
+	change(&options)
+	var err error
+	w.Service, err = focus.New(options)
 	require.NoError(t, err)
 	w.UseDoor(w)
 	return w
@@ -311,7 +320,7 @@ func TestSweepKeepsWhatIsInUse(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		w := newWorld(t, db)
 		_, _ = w.ask(t, "/sfu/get", legacyRequest)
-		_, _ = w.ask(t, "/get_token", strings.ReplaceAll(standaloneRequest, "!roomid", "!other"))
+		_, _ = w.ask(t, "/get_token", strings.NewReplacer("!roomid", "!other", `"tok"`, `"tok2"`).Replace(standaloneRequest))
 		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,
 			Room: roomHash, Identity: "@ana:own.example:DEV", ParticipantSID: "PA_1", At: time.Now()}))
 

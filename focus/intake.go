@@ -14,6 +14,9 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	if e.At.IsZero() {
 		e.At = s.now()
 	}
+	if e.Type == matrixrtc.RoomFinished {
+		s.ensured.forget(e.Room)
+	}
 	current, err := s.store.RecordEvent(ctx, e, s.now())
 	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Type, err)
@@ -35,6 +38,7 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 // SFURestarted records that the SFU lost its memory: whoever was connected is
 // not any more, and comes back as a new connection.
 func (s *Service) SFURestarted(ctx context.Context) error {
+	s.ensured.forgetAll()
 	if err := s.store.CloseParticipants(ctx, "SFU_RESTARTED", s.now()); err != nil {
 		return fmt.Errorf("record the SFU's restart: %w", err)
 	}

@@ -64,26 +64,46 @@ func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (b
 	return joined, err
 }
 
+// held is the living grant of who asks while the homeserver is silent. Whoever
+// has none is told of the silence.
+func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Held, error) {
+	held, err := s.store.Held(ctx, r.slot.SFURoom(), r.identity(user))
+	switch {
+	case err != nil:
+		return Held{}, err
+	case held.UserID != user || held.Revoked || !held.Verified || !s.now().Before(held.ExpiresAt):
+		return Held{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+	}
+	return held, nil
+}
+
 // again is for who asks while the homeserver is silent: the holder of a living
 // grant gets the same once more, for as long as it was given; a first token
 // nobody gets.
 func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, silence error) (string, error) {
-	grant := matrixrtc.Grant{Room: r.slot.SFURoom(), Identity: r.identity(user)}
-	held, err := s.store.Held(ctx, grant.Room, grant.Identity)
+	held, err := s.held(ctx, r, user, silence)
 	if err != nil {
 		return "", err
 	}
 	now := s.now()
-	if held.UserID != user || held.Revoked || !held.Verified || !now.Before(held.ExpiresAt) {
-		return "", fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+	grant := matrixrtc.Grant{
+		Room: r.slot.SFURoom(), Identity: r.identity(user),
+		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now), Term: held.Term,
 	}
-	grant.Publish, grant.Lifetime = held.Publish && access.Publish, held.ExpiresAt.Sub(now)
-	grant.Term = held.Term
 	if held.MayCreate && access.Create {
-		if err := s.ensureRoom(ctx, held.SFU, grant.Room); err != nil {
+		sfu, err := s.place(ctx, grant.Room)
+		if err != nil {
+			return "", err
+		}
+		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
 			return "", err
 		}
 		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {
+			return "", err
+		}
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
 			return "", err
 		}
 	}

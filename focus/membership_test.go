@@ -87,11 +87,12 @@ func TestOnlyMembers(t *testing.T) {
 		for _, v := range ways() {
 			t.Run(v.name, func(t *testing.T) {
 				empty(t, db)
-				w := newWorldWith(t, db, "required")
+				w := newWorldWith(t, db, required)
 				status, refusal := v.ask(t, w, v.request)
 				require.Equal(t, http.StatusForbidden, status)
 				require.JSONEq(t, `{"errcode":"M_FORBIDDEN","error":"only members of the room may join its calls"}`, refusal)
-				status, elsewhere := v.ask(t, w, strings.ReplaceAll(v.request, "!roomid:example.com", "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM"))
+				status, elsewhere := v.ask(t, w, strings.NewReplacer(
+					"!roomid:example.com", "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM", `"tok"`, `"another"`).Replace(v.request))
 				require.Equal(t, http.StatusForbidden, status)
 				require.Equal(t, refusal, elsewhere, "a room that is not known is refused with the same words")
 				require.Equal(t, 2, w.members.asked)
@@ -116,7 +117,7 @@ func TestSilentHomeserver(t *testing.T) {
 		for _, v := range ways() {
 			t.Run(v.name, func(t *testing.T) {
 				empty(t, db)
-				w := newWorldWith(t, db, "required")
+				w := newWorldWith(t, db, required)
 				w.members.silent = errors.New("dial tcp 10.1.2.3:8008: refused")
 				refused := func() string {
 					status, body := v.ask(t, w, v.request)
@@ -217,7 +218,7 @@ func TestVouched(t *testing.T) {
 			"too large":                     {own, `{"url":"` + strings.Repeat("x", 1<<20) + `"}`, 413, `"errcode":"M_TOO_LARGE"`, 0},
 		} {
 			t.Run(name, func(t *testing.T) {
-				w := newWorldWith(t, db, "required")
+				w := newWorldWith(t, db, required)
 				w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": true, "!roomid:example.com @bo:friend.example": true}
 				v := way{serve: func(w *world, answer http.ResponseWriter, r *http.Request) { w.ServeVouched(answer, r, c.caller) }}
 				status, body := v.ask(t, w, c.body)

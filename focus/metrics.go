@@ -20,11 +20,11 @@ type metrics struct {
 	corrected *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
+func newMetrics(reg prometheus.Registerer, g *gate) metrics {
 	m := metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "passerelle_focus_token_requests_total",
-			Help: "Token requests, by route and outcome (granted, or the Matrix error code).",
+			Help: "Token requests, and leaves handed over (route delegate), by route and outcome (granted, or the Matrix error code).",
 		}, []string{"route", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "passerelle_focus_token_request_seconds",
@@ -48,7 +48,10 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Help: "What the SFU did not report and a poll found: joined or left.",
 		}, []string{"what"}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.membership, m.revoked, m.strangers, m.corrected)
+	reg.MustRegister(m.requests, m.duration, m.revoked, m.strangers, m.corrected, m.membership, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "passerelle_focus_token_requests_in_work",
+		Help: "Token requests that wait for a homeserver, the SFU or the database; too many are refused.",
+	}, func() float64 { return float64(g.inWork()) }))
 	return m
 }
 

@@ -103,7 +103,7 @@ func TestRevokeMeansWhomItNames(t *testing.T) {
 		w := newWorld(t, db)
 		w.access["friend.example"] = matrixrtc.Access{Join: true, Create: true}
 		anaHere := w.grantAna(t)
-		_, _ = w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, "!roomid", "!other"))
+		_, _ = w.ask(t, "/sfu/get", strings.NewReplacer("!roomid", "!other", `"tok"`, `"tok2"`).Replace(legacyRequest))
 		w.answer = "@bo:friend.example"
 		_, _ = w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, "own.example", "friend.example"))
 		bo := w.ticket("@bo:friend.example:DEV")

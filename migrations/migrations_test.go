@@ -309,3 +309,39 @@ func TestTimesAndTruth(t *testing.T) {
 		require.Equal(t, farOff, revokedAt.Int64)
 	})
 }
+
+// TestInMemory: connections share it, it outlives all that database/sql closes,
+// two are two, and nothing is on disk.
+func TestInMemory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	open := func() *dbutil.Database {
+		db, err := migrations.Open(t.Context(), migrations.Options{Type: migrations.SQLite, MaxOpenConns: 8, Log: zerolog.Nop()})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		return db
+	}
+	db, other := open(), open()
+	exec(t, db, putSession, "room", "!r:example.org", "slot")
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		_, err := db.Exec(ctx, putSession, "second", "!s:example.org", "slot")
+		cancel()
+		return err
+	})
+	db.RawDB.SetMaxIdleConns(0)
+	db.RawDB.SetMaxIdleConns(8)
+	require.Equal(t, 1, count(t, db, "call_session"))
+	require.Zero(t, count(t, other, "call_session"))
+	var writing sync.WaitGroup
+	for i := range 16 {
+		writing.Go(func() {
+			_, err := db.Exec(context.WithoutCancel(t.Context()), putGrant, "room", i)
+			require.NoError(t, err)
+		})
+	}
+	writing.Wait()
+	require.Equal(t, 16, count(t, db, "call_grant"))
+	files, err := os.ReadDir(".")
+	require.NoError(t, err)
+	require.Empty(t, files)
+}
