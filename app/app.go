@@ -222,22 +222,6 @@ func signallingURL(c *config.Config) (*url.URL, error) {
 	return parsed, nil
 }
 
-// buildHomeserver: without a token there is nothing that we could ask it.
-func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
-	if c.Focus.Membership == "unverified" {
-		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
-	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
-		return nil
-	}
-	a.home = homeserver.NewClient(homeserver.Options{
-		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
-	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
-	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
-	return nil
-}
-
 // roomsKeptInMind is for how long the SFU is not asked again to have the room of
 // a call. The shortest life of a room that nobody is in is that of
 // focus.departure_timeout, 20 s by default.
@@ -249,9 +233,11 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
-	announced, err := url.Parse(c.Server.PublicURL)
-	if err != nil {
-		return fmt.Errorf("server.public_url: %w", err)
+	announced := signalling
+	if c.Server.PublicURL != "" {
+		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
+			return fmt.Errorf("server.public_url: %w", err)
+		}
 	}
 	var members focus.Members
 	if a.members != nil {
