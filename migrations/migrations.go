@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lib/pq"
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
@@ -128,16 +127,12 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	return db, nil
 }
 
-// connectTimeout bounds the wait for PostgreSQL's first answer.
-const connectTimeout = 15 * time.Second
-
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
-	connector, err := pq.NewConnector(uri)
+	c, err := newConnector(uri)
 	if err != nil {
-		// The driver's message can repeat the connection string.
-		return nil, errors.New("connect to PostgreSQL: the connection string is malformed")
+		return nil, err
 	}
-	db, err := dbutil.NewWithDB(sql.OpenDB(connector), "postgres")
+	db, err := dbutil.NewWithDB(sql.OpenDB(c), "postgres")
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
