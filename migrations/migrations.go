@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lib/pq"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -143,16 +142,12 @@ func sqliteAddress(path string, settings ...string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// connectTimeout bounds the wait for PostgreSQL's first answer.
-const connectTimeout = 15 * time.Second
-
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
-	connector, err := pq.NewConnector(uri)
+	c, err := newConnector(uri)
 	if err != nil {
-		// The driver's message can repeat the connection string.
-		return nil, errors.New("connect to PostgreSQL: the connection string is malformed")
+		return nil, err
 	}
-	db, err := dbutil.NewWithDB(sql.OpenDB(connector), "postgres")
+	db, err := dbutil.NewWithDB(sql.OpenDB(c), "postgres")
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -198,6 +199,29 @@ func TestStartIsGivenUp(t *testing.T) {
 	again, err := migrations.Open(t.Context(), o)
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
+}
+
+// TestSilentPostgres takes the connection and never says anything.
+func TestSilentPostgres(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	uri := "postgres://u:hunter2@" + listener.Addr().String() + "/db?sslmode=disable"
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			giveUp()
+			<-t.Context().Done()
+			_ = conn.Close()
+		}
+	}()
+	_, err = migrations.Open(ctx, migrations.Options{Type: migrations.Postgres, URI: uri})
+	require.ErrorIs(t, err, context.Canceled)
+
+	_, err = migrations.Open(t.Context(), migrations.Options{Type: migrations.Postgres, URI: uri + "&connect_timeout=1"})
+	require.ErrorContains(t, err, "i/o timeout")
+	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestSQLiteFile(t *testing.T) {
