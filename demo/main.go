@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ type options struct {
 	encrypted bool
 	lang      string
 	runs      int
+	killSFU   int
 	out       string
 	verbose   bool
 }
@@ -47,11 +49,12 @@ func main() {
 	flag.BoolVar(&o.encrypted, "encrypted", false, "call in an encrypted room")
 	flag.StringVar(&o.lang, "lang", "fr", "language of the pages and of this program: fr or en")
 	flag.IntVar(&o.runs, "runs", 1, "how many calls to make, with --headless")
+	flag.IntVar(&o.killSFU, "kill-sfu", 0, "how often to kill an SFU in each call, with --headless")
 	flag.StringVar(&o.out, "out", "demo-out", "folder for the screenshots, with --headless")
 	flag.BoolVar(&o.verbose, "verbose", false, "say more")
 	flag.Parse()
 	say, ok := texts[o.lang]
-	if !ok || flag.NArg() > 0 || o.runs < 1 {
+	if !ok || flag.NArg() > 0 || o.runs < 1 || o.killSFU < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -166,10 +169,14 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	if o.verbose {
 		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr}).With().Timestamp().Logger()
 	}
-	report, err := headless.Run(ctx, t, headless.Options{Chromium: chromium, Out: o.out, Lang: o.lang, Log: log})
+	report, err := headless.Run(ctx, t, headless.Options{Chromium: chromium, Out: o.out, Lang: o.lang, KillSFU: o.killSFU, Log: log})
 	fmt.Print(report.Timeline.String())
 	if err != nil {
 		return err
+	}
+	if back := slices.Sorted(slices.Values(report.PicturesBack)); len(back) > 0 {
+		fmt.Printf(say.pictureBack+"\n", len(back), back[len(back)/2].Round(time.Millisecond),
+			back[(95*len(back)-1)/100].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond))
 	}
 	fmt.Printf(say.seen+"\n", report.ButtonSeen.Round(time.Millisecond), report.KillSeen.Round(100*time.Millisecond))
 	for _, path := range report.Screenshots {

@@ -24,10 +24,10 @@ type Process struct {
 	command *exec.Cmd
 }
 
-// Start starts command, whose output goes to the file log. name is for people.
+// Start starts command, whose output goes to the end of the file log. name is for people.
 // orphaned is the signal that it gets when we die.
 func Start(name, log string, orphaned syscall.Signal, command *exec.Cmd) (*Process, error) {
-	file, err := os.Create(log)
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,15 @@ func (p *Process) Stop(patience time.Duration) error {
 		}
 	}
 	return fmt.Errorf("%s does not end", p.name)
+}
+
+// Kill ends the server at once, as kill -9 does, and returns when it is gone.
+func (p *Process) Kill() error {
+	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", p.name, err)
+	}
+	<-p.Ended
+	return nil
 }
 
 // lastWords is the end of what the server said.

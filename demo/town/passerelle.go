@@ -2,7 +2,10 @@ package town
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,9 +19,10 @@ import (
 	"passerelle/demo/process"
 )
 
-// startPasserelle starts the binary for one ministry. Its partner's users may
-// join here, its own may do everything, everybody else nothing.
-func startPasserelle(ctx context.Context, binary string, m *Ministry, partner string, caFile string) (*process.Process, error) {
+// configure writes the configuration of one ministry's Passerelle. Its partner's
+// users may join here, its own may do everything, everybody else nothing. The
+// SFU's ports are fixed, so that a Passerelle that died finds its SFU again.
+func (m *Ministry) configure(binary, partner, caFile string) error {
 	config := map[string]any{
 		"server": map[string]any{
 			"listen":         m.address + ":" + strconv.Itoa(m.ports.public),
@@ -29,7 +33,7 @@ func startPasserelle(ctx context.Context, binary string, m *Ministry, partner st
 		"log":      map[string]any{"format": "json"},
 		"database": map[string]any{"path": filepath.Join(m.dir, "data", "passerelle.db")},
 		"livekit": map[string]any{"embedded": map[string]any{
-			"port": 0, "udp_port": 0, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "5s",
+			"port": m.ports.sfu, "udp_port": m.ports.media, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "20s",
 		}},
 		"federation": map[string]any{
 			"rules": []any{
@@ -42,25 +46,62 @@ func startPasserelle(ctx context.Context, binary string, m *Ministry, partner st
 	}
 	encoded, err := yaml.Marshal(config)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	file := filepath.Join(m.dir, "passerelle.yaml")
-	if err := os.WriteFile(file, encoded, 0o600); err != nil {
-		return nil, err
-	}
+	m.binary = binary
+	return os.WriteFile(m.configFile(), encoded, 0o600)
+}
+
+func (m *Ministry) configFile() string { return filepath.Join(m.dir, "passerelle.yaml") }
+
+// StartPasserelle starts the ministry's Passerelle and returns when it is
+// ready for calls. Its log goes on where an earlier one ended.
+func (m *Ministry) StartPasserelle(ctx context.Context) error {
 	// When we die, Passerelle is asked to end, and ends its SFU.
 	p, err := process.Start("the Passerelle of "+m.Name, filepath.Join(m.dir, "passerelle.log"), syscall.SIGTERM,
-		exec.Command(binary, "-config", file))
+		exec.Command(m.binary, "-config", m.configFile()))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	ready := "http://" + m.address + ":" + strconv.Itoa(m.ports.private) + "/readyz"
 	if err := p.Await(ctx, func(ctx context.Context) bool { return answers(ctx, ready) }); err != nil {
-		return nil, errors.Join(err, p.Stop(stopPatience))
+		return errors.Join(err, p.Stop(stopPatience))
 	}
-	return p, nil
+	m.passerelle = p
+	return nil
+}
+
+// KillPasserelle ends the ministry's Passerelle as kill -9 does; its SFU goes
+// on. StartPasserelle starts the next.
+func (m *Ministry) KillPasserelle() error { return m.passerelle.Kill() }
+
+// KillSFU ends the ministry's SFU as kill -9 does and returns when.
+func (m *Ministry) KillSFU() (time.Time, error) {
+	pid, err := m.sfu()
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := time.Now()
+	return at, syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// sfu is the process ID of the SFU, as it says itself to whoever connects.
+func (m *Ministry) sfu() (int, error) {
+	conn, err := net.DialTimeout("unix", filepath.Join(m.dir, "data", "sfu.sock"), 2*time.Second)
+	if err != nil {
+		return 0, fmt.Errorf("the SFU of %s: %w", m.Name, err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return 0, err
+	}
+	var hello struct{ PID int }
+	if err := json.NewDecoder(conn).Decode(&hello); err != nil || hello.PID <= 1 {
+		return 0, fmt.Errorf("the SFU of %s says nothing that we understand: %w", m.Name, err)
+	}
+	return hello.PID, nil
 }
 
 // stopPatience is longer than Passerelle itself takes at most. One that had to

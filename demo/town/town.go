@@ -50,6 +50,7 @@ type Ministry struct {
 	address    string
 	dir        string
 	ports      ports
+	binary     string // Passerelle's
 	passerelle *process.Process
 }
 
@@ -171,9 +172,11 @@ func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synap
 	starting, ctx := errgroup.WithContext(ctx)
 	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
 		m, partner := pair[0], pair[1]
-		starting.Go(func() (err error) {
-			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
-			return err
+		starting.Go(func() error {
+			if err := m.configure(o.Binary, partner.Homeserver.Name, authority.File); err != nil {
+				return err
+			}
+			return m.StartPasserelle(ctx)
 		})
 	}
 	err := starting.Wait()
@@ -238,21 +241,34 @@ func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority)
 	return nil
 }
 
-// ports of one ministry, on its own loopback address.
+// ports of one ministry, on its own loopback address, but for the last two: the
+// SFU's API listens on 127.0.0.1, its media port on every address.
 type ports struct {
 	client, federation, public, private, host int
+	sfu, media                                int
 }
 
 // freePorts finds ports that nobody uses now.
 func freePorts(address string) (p ports, err error) {
-	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.host} {
+	for _, wanted := range []struct {
+		on   string
+		into *int
+	}{
+		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.host},
+		{"127.0.0.1", &p.sfu},
+	} {
 		// All stay open until the last is found, so that none is found twice.
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		listener, err := net.Listen("tcp", net.JoinHostPort(wanted.on, "0"))
 		if err != nil {
-			return p, fmt.Errorf("the loopback address %s cannot be used: %w", address, err)
+			return p, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
 		}
 		defer listener.Close()
-		*into = listener.Addr().(*net.TCPAddr).Port
+		*wanted.into = listener.Addr().(*net.TCPAddr).Port
 	}
-	return p, nil
+	media, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		return p, fmt.Errorf("no free UDP port: %w", err)
+	}
+	p.media = media.LocalAddr().(*net.UDPAddr).Port
+	return p, media.Close()
 }
