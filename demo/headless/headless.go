@@ -172,7 +172,7 @@ func (r *run) call(ctx context.Context) (err error) {
 	r.watch(ctx, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
-		if err != nil {
+		if err != nil || r.options.KillSFU > 0 {
 			err = errors.Join(err, r.keepConsoles(callers))
 		}
 	}()

@@ -63,7 +63,7 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	for key, value := range unlimited() {
 		config[key] = value
 	}
-	path := in("homeserver.yaml")
+	path := in(configFile)
 	return path, writeYAML(path, config)
 }
 

@@ -42,8 +42,12 @@ type Server struct {
 	federationURL string
 	authority     *Authority
 	secret        string
+	python, dir   string
 	process       *process.Process
 }
+
+// configFile is the name of its configuration, in its folder.
+const configFile = "homeserver.yaml"
 
 // startTimeout bounds a start; on an idle machine it takes two seconds.
 const startTimeout = 90 * time.Second
@@ -57,6 +61,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		federationURL: "https://" + net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
 		authority:     o.Authority,
 		secret:        rand.Text(),
+		python:        o.Python,
+		dir:           o.Dir,
 	}
 	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
 	if err != nil {
@@ -72,16 +78,35 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w\n%s", s.Name, err, out)
 	}
-	command := exec.Command(o.Python, "-m", "synapse.app.homeserver", "-c", config)
-	command.Dir = o.Dir
-	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(o.Dir, "synapse.log"), syscall.SIGKILL, command)
-	if err != nil {
+	if err := s.run(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.await(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
 	return s, nil
+}
+
+// run starts the process and returns when it answers.
+func (s *Server) run(ctx context.Context) (err error) {
+	command := exec.Command(s.python, "-m", "synapse.app.homeserver", "-c", filepath.Join(s.dir, configFile))
+	command.Dir = s.dir
+	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(s.dir, "synapse.log"), syscall.SIGKILL, command)
+	if err != nil {
+		return err
+	}
+	if err := s.await(ctx); err != nil {
+		return errors.Join(err, s.Stop())
+	}
+	return nil
+}
+
+// Restart ends the server and starts it again, with all that it knew. It
+// returns when it answers.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return s.run(ctx)
 }
 
 // await returns once both listeners answer.

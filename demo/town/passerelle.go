@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,6 +86,30 @@ func (m *Ministry) KillSFU() (time.Time, error) {
 	}
 	at := time.Now()
 	return at, syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// SFU is the API of a ministry's SFU, with the key that Passerelle shares with it.
+type SFU struct {
+	URL, Key, Secret string
+}
+
+// SFU returns how to speak to the ministry's SFU without its Passerelle.
+func (m *Ministry) SFU() (SFU, error) {
+	data, err := os.ReadFile(filepath.Join(m.dir, "data", "livekit.key"))
+	if err != nil {
+		return SFU{}, err
+	}
+	key, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
+	if !ok {
+		return SFU{}, errors.New("the key of the SFU is not as it should be")
+	}
+	return SFU{"http://127.0.0.1:" + strconv.Itoa(m.ports.sfu), key, secret}, nil
+}
+
+// Addresses are where clients reach the ministry's Passerelle, over TCP, and
+// its SFU's media, over UDP.
+func (m *Ministry) Addresses() (signalling, media string) {
+	return m.address + ":" + strconv.Itoa(m.ports.public), m.address + ":" + strconv.Itoa(m.ports.media)
 }
 
 // sfu is the process ID of the SFU, as it says itself to whoever connects.

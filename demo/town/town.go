@@ -25,7 +25,8 @@ import (
 
 // Options say what to build the town from.
 type Options struct {
-	// Python has Synapse; Web is the built host page; Binary is Passerelle.
+	// Python has Synapse; Web is the built host page, "" for a town without;
+	// Binary is Passerelle.
 	Python, Web, Binary string
 	// Mode is how Element Call says that somebody is in the call.
 	Mode host.Mode
@@ -213,6 +214,9 @@ func (t *Town) settle(ctx context.Context, o Options, _ *synapse.Authority) (err
 
 // openHostPages serves each ministry's host page.
 func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority) error {
+	if o.Web == "" {
+		return nil
+	}
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
 		handler, err := host.Handler(host.Options{
 			Dist: o.Web, Mode: o.Mode, LowQuality: o.LowQuality,
