@@ -152,7 +152,7 @@ func (report *Report) verdict(joins int) error {
 		{"delayed leaves left behind", report.LeftBehind},
 	} {
 		if len(bad.who) > 0 {
-			failures = append(failures, fmt.Errorf("%s: %d: %.10q", bad.what, len(bad.who), bad.who))
+			failures = append(failures, fmt.Errorf("%s: %d: %q", bad.what, len(bad.who), bad.who[:min(10, len(bad.who))]))
 		}
 	}
 	if report.Guests != joins || report.Unseen > 0 {
