@@ -16,13 +16,14 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/livekit", "focus/matrixrtc", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
 	"focus/door":                {},
+	"focus/leave":               {"config", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},

@@ -23,6 +23,7 @@ import (
 	"passerelle/federation"
 	"passerelle/focus"
 	"passerelle/focus/door"
+	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -59,6 +60,7 @@ type App struct {
 	sfu      sfuServer
 	rooms    *livekit.Rooms
 	tokens   *livekit.Tokens
+	leaves   *leave.Leaves
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -76,7 +78,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildLeaves, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -181,6 +183,8 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		SFU:        patientRooms{a.sfu, a.rooms},
 		Tokens:     a.tokens,
 		Limits:     a.limits,
+		Leaves:     a.leaves,
+		Observers:  []focus.Observer{a.leaves},
 		PublicURL:  publicURL,
 		Log:        log,
 		Registerer: a.registry,

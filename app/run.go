@@ -26,6 +26,7 @@ func (a *App) Start(context.Context) error {
 		return err
 	}
 	a.life.run("focus", a.focus.Run)
+	a.life.run("leaves", a.leaves.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
 	a.life.onStop("door", a.lastWords)

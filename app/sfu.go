@@ -53,6 +53,7 @@ func (a *App) newSFU(c *config.Config) (sfuServer, error) {
 // neither rooms nor participants: the door has each room made again when its
 // first participant comes back.
 func (a *App) sfuReady(ctx context.Context, fresh bool) error {
+	a.leaves.SFUReady(fresh)
 	if !fresh {
 		return nil
 	}

@@ -114,6 +114,9 @@ type Focus struct {
 	DepartureTimeout time.Duration `mapstructure:"departure_timeout"`
 	// MaxParticipants in one call; 0 is no limit.
 	MaxParticipants int `mapstructure:"max_participants"`
+	// Delegation takes over the leaves that clients left with their homeserver
+	// (MSC4140): puts them off and has them sent.
+	Delegation bool `mapstructure:"delegation"`
 	// Limits bound how often tokens are asked for.
 	Limits Limits `mapstructure:"limits"`
 }

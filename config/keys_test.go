@@ -181,6 +181,7 @@ func TestChanged(t *testing.T) {
 	hot := map[string]bool{
 		"log.level": true, "federation.rules": true,
 		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true,
+		"focus.delegation":     true,
 		"focus.limits.address": true, "focus.limits.server": true, "focus.limits.user": true,
 	}
 	everything := config.Default()

@@ -50,23 +50,9 @@ type client struct {
 }
 
 func newClient(o OpenIDOptions) (*client, error) {
-	filter, err := newAddressFilter(o.Config.AllowNetworks)
+	d, err := newDialer(o)
 	if err != nil {
 		return nil, err
-	}
-	roots, err := trustedCAs(o.Config)
-	if err != nil {
-		return nil, err
-	}
-	dns := o.DNS
-	if dns == nil {
-		dns = net.DefaultResolver
-	}
-	d := &dialer{
-		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
-		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		timeout: o.Config.Timeout,
-		through: o.through,
 	}
 	// Without a Proxy, which would hide from the filter who is connected to.
 	transport := &http.Transport{
@@ -84,8 +70,30 @@ func newClient(o OpenIDOptions) (*client, error) {
 	return &client{
 		allowed:   func(name string) bool { return o.Policy.Access(name).Join },
 		transport: transport,
-		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: dns},
+		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: d.net.Resolver},
 		timeout:   o.Config.Timeout,
+	}, nil
+}
+
+// newDialer returns what all connections to other homeservers are made with.
+func newDialer(o OpenIDOptions) (*dialer, error) {
+	filter, err := newAddressFilter(o.Config.AllowNetworks)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := trustedCAs(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	dns := o.DNS
+	if dns == nil {
+		dns = net.DefaultResolver
+	}
+	return &dialer{
+		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
+		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		timeout: o.Config.Timeout,
+		through: o.through,
 	}, nil
 }
 

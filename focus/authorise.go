@@ -18,14 +18,33 @@ var errUnauthorized = mautrix.RespError{
 	Err: "the OpenID token could not be verified",
 }
 
-// authorise is the one way to a token, in the order of the design: the policy
+// authorise is the one way to a token, or to have a leave taken over, in the order of the design: the policy
 // and the limits before anything goes out, then who it is, then what they may do, the SFU
-// room, the grant row, and the token last.
+// room, the grant row, the leave, and the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
+	if r.delay.asked() && !s.delegates() {
+		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
+	}
 	access := s.policy.Access(r.openID.MatrixServerName)
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
 	}
+	user, err := s.identify(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if err := s.mayDelegate(ctx, r, access); err != nil {
+		return "", err
+	}
+	if r.route == routeDelegate {
+		return "", s.delegate(ctx, r, user)
+	}
+	return s.grant(ctx, r, user, access)
+}
+
+// identify proves who asks, within the limits of their server and of
+// themselves.
+func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
 	if err := limited(s.limits.Server(r.openID.MatrixServerName)); err != nil {
 		return "", err
 	}
@@ -37,10 +56,7 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
-	if err := limited(s.limits.User(user)); err != nil {
-		return "", err
-	}
-	return s.grant(ctx, r, user, access)
+	return user, limited(s.limits.User(user))
 }
 
 // grant has the SFU room made for those who may start the call, records what
@@ -72,6 +88,11 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	})
 	if err != nil {
 		return "", err
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
+			return "", err
+		}
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

@@ -56,7 +56,13 @@ type Limits interface {
 	User(user id.UserID) time.Duration
 }
 
-// Options are what a Service needs; all fields are required.
+// Observer is told what the SFU reported, once that is recorded.
+type Observer interface {
+	SFUEvent(ctx context.Context, e matrixrtc.SFUEvent)
+}
+
+// Options are what a Service needs; all fields are required but Leaves and
+// Observers.
 type Options struct {
 	Config   config.Focus
 	Store    *Store
@@ -65,6 +71,10 @@ type Options struct {
 	SFU      SFU
 	Tokens   Tokens
 	Limits   Limits
+	// Leaves takes over delayed leaves; nil where nobody does.
+	Leaves Leaves
+	// Observers are told of each event in this order.
+	Observers []Observer
 	// PublicURL is the one address that clients know, http or https.
 	PublicURL  *url.URL
 	Log        zerolog.Logger
@@ -79,6 +89,8 @@ type Service struct {
 	sfu      SFU
 	tokens   Tokens
 	limits   Limits
+	leaves   Leaves
+	watching []Observer
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -105,6 +117,8 @@ func New(o Options) (*Service, error) {
 		sfu:      o.SFU,
 		tokens:   o.Tokens,
 		limits:   o.Limits,
+		leaves:   o.Leaves,
+		watching: o.Observers,
 		sfuURL:   sfuURL.String(),
 		log:      o.Log,
 		metrics:  newMetrics(o.Registerer),

@@ -17,6 +17,9 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	if err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
 		return fmt.Errorf("record %s: %w", e.Type, err)
 	}
+	for _, o := range s.watching {
+		o.SFUEvent(ctx, e)
+	}
 	return nil
 }
 

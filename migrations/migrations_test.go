@@ -104,20 +104,20 @@ func TestNewerSchema(t *testing.T) {
 		require.NoError(t, err)
 		exec(t, db, putSession, "room", "!r:example.org", "slot")
 		exec(t, db, "ALTER TABLE call_session ADD COLUMN later TEXT")
-		exec(t, db, "UPDATE version SET version = 3, compat = 1")
+		exec(t, db, "UPDATE version SET version = 9, compat = 1")
 		require.NoError(t, db.Close())
 
 		db, err = migrations.Open(ctx, o)
 		require.NoError(t, err, "the newer schema can be used by this version")
 		exec(t, db, putSession, "room 2", "!r2:example.org", "slot")
 		require.Equal(t, 2, count(t, db, "call_session"))
-		exec(t, db, "UPDATE version SET version = 3, compat = 2")
+		exec(t, db, "UPDATE version SET version = 9, compat = 3")
 		require.NoError(t, db.Close())
 
 		_, err = migrations.Open(ctx, o)
 		require.ErrorIs(t, err, migrations.ErrTooNew)
 		require.EqualError(t, err, "the database belongs to a newer Passerelle: "+
-			"its schema is v3 and needs a Passerelle that knows v2, this one knows v1; "+
+			"its schema is v9 and needs a Passerelle that knows v3, this one knows v2; "+
 			"start the newer Passerelle again, or restore the backup from before its first start")
 	})
 }

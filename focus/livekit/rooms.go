@@ -121,6 +121,29 @@ func (r *Rooms) Participants(ctx context.Context, room matrixrtc.SFURoom) ([]mat
 	return participants, nil
 }
 
+// Participant returns the connection of the identity to the SFU room, and
+// whether there is one.
+func (r *Rooms) Participant(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (matrixrtc.Participant, bool, error) {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomAdmin: true, Room: string(room)})
+	if err != nil {
+		return matrixrtc.Participant{}, false, err
+	}
+	defer cancel()
+	p, err := r.service.GetParticipant(ctx, &livekit.RoomParticipantIdentity{Room: string(room), Identity: string(who)})
+	var failure twirp.Error
+	switch {
+	case errors.As(err, &failure) && failure.Code() == twirp.NotFound:
+		return matrixrtc.Participant{}, false, nil
+	case err != nil:
+		return matrixrtc.Participant{}, false, fmt.Errorf("look for participant: %w", plain(err))
+	case p.State == livekit.ParticipantInfo_DISCONNECTED:
+		return matrixrtc.Participant{}, false, nil
+	}
+	return matrixrtc.Participant{
+		Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
+	}, true, nil
+}
+
 // Ping asks the SFU a question that needs our key and costs it nothing.
 func (r *Rooms) Ping(ctx context.Context) error {
 	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomList: true})
