@@ -125,15 +125,18 @@ func (r *run) gone(g *guest, at time.Time) (since time.Time, gone bool) {
 	return since, len(g.identities) > 0
 }
 
-// time notes how long something took; on a line of its own, if Passerelle or
-// the homeserver was away meanwhile.
+// time notes how long something took; on a line of its own, and from when all
+// was there again, if Passerelle or the homeserver was away meanwhile.
 func (r *run) time(report *Report, what string, from, to time.Time) {
 	if to.IsZero() {
 		report.Unseen++
 		return
 	}
-	if !r.troubles.around(from.Add(-recovery), to).IsZero() {
-		what += ", disturbed"
+	if end := r.troubles.around(from.Add(-recovery), to); !end.IsZero() {
+		what += ", after trouble"
+		if end.After(from) {
+			from = end
+		}
 	}
 	report.times[what] = append(report.times[what], max(0, to.Sub(from)))
 }

@@ -119,7 +119,7 @@ func TestLate(t *testing.T) {
 			} else {
 				require.Error(t, report.verdict(1))
 			}
-			require.Contains(t, report.String(), "2s")
+			require.Contains(t, report.String(), map[bool]string{false: "2s", true: "1s"}[away])
 		})
 	}
 }

@@ -73,8 +73,8 @@ func (w *Wire) open(tcp, udp []string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := raiseLoopback(); err != nil {
-		return fmt.Errorf("raise loopback: %w", err)
+	if err := w.raise(); err != nil {
+		return fmt.Errorf("raise interfaces: %w", err)
 	}
 	for _, address := range tcp {
 		listener, err := net.Listen("tcp", address)
@@ -97,20 +97,6 @@ func (w *Wire) open(tcp, udp []string) error {
 		w.ended.Go(func() { w.relay(conn, to) })
 	}
 	return nil
-}
-
-func raiseLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
 // Start starts a program in the network. It is killed when the wire is closed.
