@@ -61,8 +61,11 @@ func (g *guest) play(ctx context.Context) (err error) {
 		}
 	}()
 	if g.kind == cut {
-		signalling, media := g.run.home.Addresses()
-		if g.wire, err = wire.New([]string{signalling}, []string{media}); err != nil {
+		signalling, media, socket := g.run.home.Addresses()
+		g.wire, err = wire.New(
+			wire.Route{Network: "tcp", Inside: signalling, Outside: signalling},
+			wire.Route{Network: "udp", Inside: media, Outside: socket})
+		if err != nil {
 			return err
 		}
 	}

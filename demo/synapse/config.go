@@ -14,6 +14,17 @@ type Transport struct {
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
 }
 
+// Registration is an application service of the homeserver's.
+type Registration struct {
+	ID              string         `yaml:"id"`
+	URL             *string        `yaml:"url"` // nil: it is told of nothing
+	ASToken         string         `yaml:"as_token"`
+	HSToken         string         `yaml:"hs_token"`
+	SenderLocalpart string         `yaml:"sender_localpart"`
+	RateLimited     bool           `yaml:"rate_limited"`
+	Namespaces      map[string]any `yaml:"namespaces"`
+}
+
 // writeConfig writes homeserver.yaml and the logging configuration.
 func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error) {
 	in := func(name string) string { return filepath.Join(o.Dir, name) }
@@ -59,6 +70,12 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4354_enabled": true, // sticky events
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
+	}
+	if o.Registration != nil {
+		if err := writeYAML(in("registration.yaml"), o.Registration); err != nil {
+			return "", err
+		}
+		config["app_service_config_files"] = []string{in("registration.yaml")}
 	}
 	for key, value := range unlimited() {
 		config[key] = value

@@ -30,6 +30,8 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// Registration is nil for a homeserver without application services.
+	Registration *Registration
 }
 
 // Server is one Synapse.

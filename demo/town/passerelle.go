@@ -37,7 +37,7 @@ func (m *Ministry) configure(binary, partner, caFile string) error {
 			"port": m.ports.sfu, "udp_port": m.ports.media, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "20s",
 		}},
 		// Its own homeserver is not to be looked for: nobody serves its documents.
-		"homeserver": map[string]any{"server_name": m.Homeserver.Name, "url": m.Homeserver.ClientURL},
+		"homeserver": map[string]any{"server_name": m.Homeserver.Name, "url": m.Homeserver.ClientURL, "as_token": m.asToken},
 		"federation": map[string]any{
 			"rules": []any{
 				map[string]any{"server": m.Homeserver.Name, "access": "create"},
@@ -109,9 +109,11 @@ func (m *Ministry) SFU() (SFU, error) {
 }
 
 // Addresses are where clients reach the ministry's Passerelle, over TCP, and
-// its SFU's media, over UDP.
-func (m *Ministry) Addresses() (signalling, media string) {
-	return m.address + ":" + strconv.Itoa(m.ports.public), m.address + ":" + strconv.Itoa(m.ports.media)
+// its SFU's media, over UDP; and where the socket for the latter really is,
+// since an SFU on loopback opens none on the address that it tells.
+func (m *Ministry) Addresses() (signalling, media, socket string) {
+	media = strconv.Itoa(m.ports.media)
+	return m.address + ":" + strconv.Itoa(m.ports.public), m.address + ":" + media, "127.0.0.1:" + media
 }
 
 // sfu is the process ID of the SFU, as it says itself to whoever connects.

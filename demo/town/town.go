@@ -6,8 +6,10 @@ package town
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -52,6 +54,7 @@ type Ministry struct {
 	dir        string
 	ports      ports
 	binary     string // Passerelle's
+	asToken    string // by which the homeserver knows its Passerelle
 	passerelle *process.Process
 }
 
@@ -116,24 +119,29 @@ func (t *Town) Stop() error {
 	return errors.Join(failures...)
 }
 
-// KeepLogs copies what the servers said to a folder, to look into what went
-// wrong.
+// KeepLogs copies what the servers said, and what Passerelle has in its
+// database, to a folder, to look into what went wrong.
 func (t *Town) KeepLogs(dir string) error {
 	var failures []error
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
-		for _, log := range []string{filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log")} {
+		for _, log := range []string{
+			filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log"),
+			filepath.Join(m.dir, "data", "passerelle.db"), filepath.Join(m.dir, "data", "passerelle.db-wal"),
+		} {
 			data, err := os.ReadFile(log)
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, m.Session+"."+filepath.Base(log)), data, 0o644)
 			}
-			failures = append(failures, err)
+			if !errors.Is(err, fs.ErrNotExist) {
+				failures = append(failures, err)
+			}
 		}
 	}
 	return errors.Join(failures...)
 }
 
 func newMinistry(dir, short, name, address string) (*Ministry, error) {
-	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short)}
+	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short), asToken: rand.Text()}
 	if err := os.MkdirAll(filepath.Join(m.dir, "synapse"), 0o700); err != nil {
 		return nil, err
 	}
@@ -152,6 +160,9 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
+				Registration: &synapse.Registration{
+					ID: "passerelle", ASToken: m.asToken, HSToken: rand.Text(), SenderLocalpart: "passerelle", Namespaces: map[string]any{},
+				},
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],

@@ -1,7 +1,6 @@
 // Package wire gives a program a network of its own, which reaches a few
-// addresses of this machine and nothing else, and which can be cut. The
-// program finds them under the addresses that they have. It takes the right to
-// make network namespaces, which root has.
+// addresses of this machine and nothing else, and which can be cut. It takes
+// the right to make network namespaces, which root has.
 package wire
 
 import (
@@ -15,6 +14,15 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// Route is an address that a program in the network can reach.
+type Route struct {
+	// Network is tcp or udp.
+	Network string
+	// Inside is the address (host:port) as the program knows it, Outside where
+	// that is on this machine.
+	Inside, Outside string
+}
 
 // Wire is one such network.
 type Wire struct {
@@ -35,12 +43,12 @@ type start struct {
 // errClosed is what a wire says that is no more.
 var errClosed = errors.New("the wire is closed")
 
-// New makes a network with nothing but these addresses (host:port).
-func New(tcp, udp []string) (*Wire, error) {
+// New makes a network with these routes and nothing else.
+func New(routes ...Route) (*Wire, error) {
 	w := &Wire{starts: make(chan start), ending: make(chan struct{}), whole: make(chan struct{}), closers: []func(){}}
 	close(w.whole)
 	ready := make(chan error, 1)
-	w.ended.Go(func() { w.inside(tcp, udp, ready) })
+	w.ended.Go(func() { w.inside(routes, ready) })
 	if err := <-ready; err != nil {
 		w.Close()
 		return nil, fmt.Errorf("make a network: %w", err)
@@ -50,11 +58,11 @@ func New(tcp, udp []string) (*Wire, error) {
 
 // inside runs in the network: the namespace is that of the thread, and of the
 // sockets and processes that are made on it.
-func (w *Wire) inside(tcp, udp []string, ready chan<- error) {
+func (w *Wire) inside(routes []Route, ready chan<- error) {
 	// It is never unlocked: the thread ends with the goroutine. It lives as
 	// long as the programs that it started, which the kernel kills with it.
 	runtime.LockOSThread()
-	if err := w.open(tcp, udp); err != nil {
+	if err := w.open(routes); err != nil {
 		ready <- err
 		return
 	}
@@ -69,33 +77,46 @@ func (w *Wire) inside(tcp, udp []string, ready chan<- error) {
 	}
 }
 
-func (w *Wire) open(tcp, udp []string) error {
+func (w *Wire) open(routes []Route) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	if err := w.raise(); err != nil {
 		return fmt.Errorf("raise interfaces: %w", err)
 	}
-	for _, address := range tcp {
-		listener, err := net.Listen("tcp", address)
+	for _, route := range routes {
+		if err := w.lay(route); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lay opens the inner end of a route; what follows is outside.
+func (w *Wire) lay(route Route) error {
+	if route.Network == "tcp" {
+		listener, err := net.Listen("tcp", route.Inside)
 		if err != nil {
 			return err
 		}
 		w.own(func() { _ = listener.Close() })
-		w.ended.Go(func() { w.accept(listener) })
+		w.ended.Go(func() { w.accept(listener, route.Outside) })
+		return nil
 	}
-	for _, address := range udp {
-		to, err := net.ResolveUDPAddr("udp", address)
-		if err != nil {
-			return err
-		}
-		conn, err := net.ListenUDP("udp", to)
-		if err != nil {
-			return err
-		}
-		w.own(func() { _ = conn.Close() })
-		w.ended.Go(func() { w.relay(conn, to) })
+	inside, err := net.ResolveUDPAddr("udp", route.Inside)
+	if err != nil {
+		return err
 	}
+	outside, err := net.ResolveUDPAddr("udp", route.Outside)
+	if err != nil {
+		return err
+	}
+	conn, err := net.ListenUDP("udp", inside)
+	if err != nil {
+		return err
+	}
+	w.own(func() { _ = conn.Close() })
+	w.ended.Go(func() { w.relay(conn, outside) })
 	return nil
 }
 
@@ -178,8 +199,8 @@ func (w *Wire) passes() bool {
 	}
 }
 
-// accept passes connections on to the same address outside.
-func (w *Wire) accept(listener net.Listener) {
+// accept passes connections on.
+func (w *Wire) accept(listener net.Listener, outside string) {
 	for {
 		inner, err := listener.Accept()
 		if err != nil {
@@ -190,7 +211,7 @@ func (w *Wire) accept(listener net.Listener) {
 			defer inner.Close()
 			<-w.gate()
 			// The dialer's sockets are made on other threads, and so outside.
-			outer, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", listener.Addr().String())
+			outer, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", outside)
 			if err != nil {
 				return
 			}
@@ -220,8 +241,7 @@ func (w *Wire) pass(from, to net.Conn) {
 	}
 }
 
-// relay passes packets on to the same address outside, and those that come
-// back to whoever sent the first.
+// relay passes packets on, and those that come back to whoever sent the first.
 func (w *Wire) relay(inner *net.UDPConn, to *net.UDPAddr) {
 	outers := map[string]*net.UDPConn{}
 	buffer := make([]byte, 2048)

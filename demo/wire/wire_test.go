@@ -85,7 +85,7 @@ func echo(t *testing.T) (tcp, udp string) {
 
 func TestWire(t *testing.T) {
 	tcp, udp := echo(t)
-	w, err := wire.New([]string{tcp}, []string{udp})
+	w, err := wire.New(wire.Route{Network: "tcp", Inside: "127.0.0.31:700", Outside: tcp}, wire.Route{Network: "udp", Inside: "127.0.0.31:700", Outside: udp})
 	if errors.Is(err, unix.EPERM) && os.Getenv("PASSERELLE_REQUIRE_PARTS") != "1" {
 		t.Skip("needs the right to make network namespaces")
 	}
@@ -93,7 +93,7 @@ func TestWire(t *testing.T) {
 	t.Cleanup(w.Close)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	command := exec.Command(self, "count", tcp, udp)
+	command := exec.Command(self, "count", "127.0.0.31:700", "127.0.0.31:700")
 	stdout, err := command.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, w.Start(command))
