@@ -37,6 +37,10 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
+	leaves  *leaves
+	friend  bool // asks as a user of friend.example
+	// observed are the events that were told, with how many rows there were.
+	observed []string
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -77,6 +81,7 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 	t.Helper()
 	w := &world{
 		db:     db,
+		leaves: &leaves{},
 		store:  focus.NewStore(db),
 		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
@@ -86,7 +91,9 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 	}
 	var err error
 	w.Service, err = focus.New(focus.Options{
-		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second, Delegation: true},
+		Leaves:    w.leaves,
+		Observers: []focus.Observer{w},
 		Store:     w.store,
 		Verifier:  w,
 		Policy:    w,

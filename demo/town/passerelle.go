@@ -36,7 +36,8 @@ func (m *Ministry) configure(binary, partner, caFile string) error {
 		"livekit": map[string]any{"embedded": map[string]any{
 			"port": m.ports.sfu, "udp_port": m.ports.media, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "20s",
 		}},
-		// Its own homeserver is not to be looked for: nobody serves its documents.
+		// Not by name, as others do: its federation port, which is in the name
+		// here, does not say where its client API is.
 		"homeserver": map[string]any{"server_name": m.Homeserver.Name, "url": m.Homeserver.ClientURL, "as_token": m.asToken},
 		"federation": map[string]any{
 			"rules": []any{

@@ -141,7 +141,7 @@ func (t *Town) KeepLogs(dir string) error {
 }
 
 func newMinistry(dir, short, name, address string) (*Ministry, error) {
-	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short), asToken: rand.Text()}
+	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short), asToken: rand.Text() + rand.Text()}
 	if err := os.MkdirAll(filepath.Join(m.dir, "synapse"), 0o700); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 // port, so that nobody has to look it up.
 type Homeserver struct {
 	server      *httptest.Server
+	mux         *http.ServeMux
 	ca          string
 	requests    atomic.Int64
 	wellKnowns  atomic.Int64
@@ -46,6 +47,7 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
+	h.mux = mux
 	mux.HandleFunc("GET /_matrix/federation/v1/openid/userinfo", h.userinfo)
 	mux.HandleFunc("GET /.well-known/matrix/server", h.serverDocument)
 	h.server = httptest.NewUnstartedServer(mux)
@@ -107,6 +109,11 @@ func (h *Homeserver) WellKnown(m Misbehaviour) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.wellKnown = m
+}
+
+// Handle adds a route, as [http.ServeMux] has them.
+func (h *Homeserver) Handle(pattern string, answer http.HandlerFunc) {
+	h.mux.HandleFunc(pattern, answer)
 }
 
 // WellKnownRequests is how many such requests came in.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -191,8 +192,10 @@ type town struct {
 	token config.Secret
 	own   bool
 	store leave.Store
-	reg   *prometheus.Registry
-	stop  func()
+	// timing is the default unless the test changes it.
+	timing leave.Timing
+	reg    *prometheus.Registry
+	stop   func()
 
 	mu      sync.Mutex
 	present map[matrixrtc.Identity]string // SID
@@ -262,7 +265,7 @@ func (w *town) start() {
 	if store == nil {
 		store = leave.NewStore(w.db)
 	}
-	l, err := leave.New(leave.Options{Store: store, Homeservers: w, SFU: w, Registerer: w.reg, Log: zerolog.New(w), Timing: w.timing()})
+	l, err := leave.New(leave.Options{Store: store, Homeservers: w, SFU: w, Registerer: w.reg, Log: zerolog.New(w), Timing: w.timing})
 	require.NoError(w.t, err)
 	w.Leaves = l
 	ctx, cancel := context.WithCancel(context.Background())
@@ -275,33 +278,66 @@ func (w *town) start() {
 	synctest.Wait()
 }
 
-var timings sync.Map // of *town to its Timing
-
-func (w *town) timing() leave.Timing {
-	if own, ok := timings.Load(w); ok {
-		return own.(leave.Timing)
-	}
-	return leave.DefaultTiming()
-}
-
 // inTown runs a test on every database, each time in a bubble whose clock is
 // its own.
 func inTown(t *testing.T, test func(w *town), change ...func(*town)) {
 	t.Helper()
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		synctest.Test(t, func(t *testing.T) {
-			w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}}
-			for _, c := range change {
-				c(w)
-			}
-			w.start()
-			test(w)
-			w.stop()
-			for id := range w.home.events {
-				require.NotContains(t, w.log.String(), id, "the delay ID is a secret")
-			}
-		})
+		inBubble(t, db, test, change)
 	})
+}
+
+func inBubble(t *testing.T, db *dbutil.Database, test func(w *town), change []func(*town)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}, timing: leave.DefaultTiming()}
+		for _, c := range change {
+			c(w)
+		}
+		w.start()
+		defer func() { w.stop() }()
+		test(w)
+		for id := range w.home.events {
+			require.NotContains(t, w.log.String(), id, "the delay ID is a secret")
+		}
+	})
+}
+
+// inMemory is inTown without a database, where it would only take time.
+func inMemory(t *testing.T, test func(w *town), change ...func(*town)) {
+	t.Helper()
+	inBubble(t, nil, test, append(change, func(w *town) { w.store = &memory{jobs: map[string]leave.Job{}} }))
+}
+
+// memory is a store for the life of a test.
+type memory struct {
+	mu   sync.Mutex
+	jobs map[string]leave.Job
+}
+
+// Load implements leave.Store.
+func (m *memory) Load(context.Context) ([]leave.Job, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.jobs)), nil
+}
+
+// Add implements leave.Store.
+func (m *memory) Add(_ context.Context, j leave.Job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.jobs[j.ID] = j
+	return nil
+}
+
+// Update implements leave.Store.
+func (m *memory) Update(ctx context.Context, j leave.Job) error { return m.Add(ctx, j) }
+
+// Remove implements leave.Store.
+func (m *memory) Remove(_ context.Context, j leave.Job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, j.ID)
+	return nil
 }
 
 // hand schedules a leave at the homeserver and hands it over.

@@ -110,7 +110,7 @@ func DefaultTiming() Timing {
 		LookFirst: time.Second, LookCap: time.Minute, LookEvery: time.Minute,
 		MissPause: 5 * time.Second, ReconnectWait: 5 * time.Second,
 		Grace:      20 * time.Second,
-		RetryFirst: time.Second, RetryCap: time.Minute, CallTimeout: 10 * time.Second,
+		RetryFirst: time.Second, RetryCap: 15 * time.Second, CallTimeout: 10 * time.Second,
 		PaceEvery: 1050 * time.Millisecond, PaceBurst: 5,
 		MaxPerUser: 20, MaxJobs: 100_000,
 	}
