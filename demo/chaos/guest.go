@@ -206,10 +206,10 @@ func (g *guest) leave(ctx context.Context) error {
 	if err := g.process.Leave(); err != nil {
 		return fmt.Errorf("say goodbye: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, outcomeWithin, errors.New("the member does not end"))
+	leaving, cancel := context.WithTimeoutCause(ctx, outcomeWithin, errors.New("the member does not leave"))
 	defer cancel()
-	report, err := g.process.Await(ctx, member.Disconnected)
-	if err != nil && !errors.Is(err, member.ErrEnded) {
+	report, err := g.process.Await(leaving, member.Leaving)
+	if err != nil {
 		return err
 	}
 	g.heard = report.Heard

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"passerelle/demo/synapse"
@@ -53,9 +55,7 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range waiting {
-			report.LeftBehind = append(report.LeftBehind, key)
-		}
+		report.LeftBehind = slices.AppendSeq(report.LeftBehind, maps.Values(waiting))
 	}
 	for _, g := range r.guests {
 		r.judgeGuest(report, g, history[g.stateKey()])
@@ -160,6 +160,9 @@ func (report *Report) verdict(joins int) error {
 	}
 	if report.Guests != joins || report.Unseen > 0 {
 		failures = append(failures, fmt.Errorf("%d of %d guests played, %d leaves never seen by the other ministry", report.Guests, joins, report.Unseen))
+	}
+	if joins >= roomSize && report.Heard == 0 {
+		failures = append(failures, errors.New("nobody heard anybody"))
 	}
 	if late := percentile(report.times[givenUpSeen], 95); late > LeaveWithin {
 		failures = append(failures, fmt.Errorf("leaves come %s after LiveKit gave somebody up (95 %%), not within %s", late, LeaveWithin))

@@ -34,6 +34,7 @@ const (
 	Connected    = "connected"
 	Reconnecting = "reconnecting"
 	Reconnected  = "reconnected"
+	Leaving      = "leaving"      // as it was told
 	Disconnected = "disconnected" // for good; its process ends
 )
 
@@ -80,6 +81,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	}()
 	select {
 	case <-told:
+		m.say(Leaving, "")
 		m.room.Disconnect()
 	case <-m.ended:
 	}
