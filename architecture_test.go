@@ -37,9 +37,9 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child"},
-	"github.com/livekit/server-sdk-go":           {},
-	"github.com/pion":                            {},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "demo/chaos", "demo/member"},
+	"github.com/livekit/server-sdk-go":           {"demo/chaos", "demo/member"},
+	"github.com/pion":                            {"demo/member"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},
 	"github.com/chromedp":                        {"demo/caller"},
