@@ -113,19 +113,3 @@ func (p *presence) gone(identity string, at time.Time) (since time.Time, gone bo
 	}
 	return since, gone
 }
-
-// awaitGone waits until the identity is no longer at the SFU.
-func (p *presence) awaitGone(ctx context.Context, identity string) error {
-	ticker := time.NewTicker(askEvery)
-	defer ticker.Stop()
-	for {
-		if _, gone := p.gone(identity, time.Now()); gone {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}

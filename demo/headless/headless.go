@@ -172,6 +172,7 @@ func (r *run) call(ctx context.Context) (err error) {
 	r.watch(ctx, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
+		// How clients came back is worth a look also where all went well.
 		if err != nil || r.options.KillSFU > 0 {
 			err = errors.Join(err, r.keepConsoles(callers))
 		}
