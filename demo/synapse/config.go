@@ -1,6 +1,7 @@
 package synapse
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -12,17 +13,6 @@ type Transport struct {
 	Type              string `yaml:"type"`
 	URL               string `yaml:"url"`
 	LiveKitServiceURL string `yaml:"livekit_service_url"`
-}
-
-// Registration is an application service of the homeserver's.
-type Registration struct {
-	ID              string         `yaml:"id"`
-	URL             *string        `yaml:"url"` // nil: it is told of nothing
-	ASToken         string         `yaml:"as_token"`
-	HSToken         string         `yaml:"hs_token"`
-	SenderLocalpart string         `yaml:"sender_localpart"`
-	RateLimited     bool           `yaml:"rate_limited"`
-	Namespaces      map[string]any `yaml:"namespaces"`
 }
 
 // writeConfig writes homeserver.yaml and the logging configuration.
@@ -71,15 +61,21 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
-	if o.Registration != nil {
-		if err := writeYAML(in("registration.yaml"), o.Registration); err != nil {
-			return "", err
-		}
-		config["app_service_config_files"] = []string{in("registration.yaml")}
-	}
 	for key, value := range unlimited() {
 		config[key] = value
 	}
+	if o.StrangersLimited {
+		delete(config, "rc_delayed_event_mgmt")
+	}
+	var registrations []string
+	for i, registration := range o.Registrations {
+		file := in(fmt.Sprintf("registration-%d.yaml", i))
+		if err := writeYAML(file, registration); err != nil {
+			return "", err
+		}
+		registrations = append(registrations, file)
+	}
+	config["app_service_config_files"] = registrations
 	path := in(configFile)
 	return path, writeYAML(path, config)
 }

@@ -30,8 +30,11 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
-	// Registration is nil for a homeserver without application services.
-	Registration *Registration
+	// StrangersLimited keeps Synapse's own limit on how often delayed events are
+	// managed; all other limits are lifted.
+	StrangersLimited bool
+	// Registrations are application services, by the content of their files.
+	Registrations []map[string]any
 }
 
 // Server is one Synapse.

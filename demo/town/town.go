@@ -160,9 +160,12 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
-				Registration: &synapse.Registration{
-					ID: "passerelle", ASToken: m.asToken, HSToken: rand.Text(), SenderLocalpart: "passerelle", Namespaces: map[string]any{},
-				},
+				// Passerelle shows a token, so the limit on strangers is not its own.
+				StrangersLimited: true,
+				Registrations: []map[string]any{{
+					"id": "passerelle", "url": nil, "as_token": m.asToken, "hs_token": rand.Text(),
+					"sender_localpart": "passerelle", "rate_limited": false, "namespaces": map[string]any{},
+				}},
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],
