@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 )
 
@@ -54,16 +55,21 @@ func Start(grant Grant, in network) (*Process, error) {
 	}
 	reports := make(chan Report, maxReports)
 	p := &Process{Reports: reports, stdin: stdin, ended: make(chan struct{})}
-	if in != nil {
-		err = in.Start(command)
-	} else {
-		err = command.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start a member: %w", err)
-	}
-	p.process = command.Process
+	started := make(chan error, 1)
 	go func() {
+		// The kernel kills the process when the thread that started it ends, so
+		// this one is kept until the process has. In a network of its own it is
+		// that network's thread, which is kept there.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if in != nil {
+			started <- in.Start(command)
+		} else {
+			started <- command.Start()
+		}
+		if command.Process == nil {
+			return
+		}
 		defer close(p.ended)
 		defer close(reports)
 		for decoder := json.NewDecoder(stdout); ; {
@@ -75,6 +81,10 @@ func Start(grant Grant, in network) (*Process, error) {
 		}
 		_ = command.Wait()
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start a member: %w", err)
+	}
+	p.process = command.Process
 	if err := json.NewEncoder(stdin).Encode(grant); err != nil {
 		p.Kill()
 		return nil, fmt.Errorf("start a member: %w", err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -34,14 +35,23 @@ func Start(name, log string, orphaned syscall.Signal, command *exec.Cmd) (*Proce
 	defer file.Close()
 	command.Stdout, command.Stderr = file, file
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned}
-	if err := command.Start(); err != nil {
+	ended := make(chan struct{})
+	started := make(chan error, 1)
+	go func() {
+		// The kernel sends the signal when the thread that started the process
+		// ends, so this one is kept until the process has.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			defer close(ended)
+			_ = command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = command.Wait()
-	}()
 	return &Process{Ended: ended, name: name, log: log, command: command}, nil
 }
 
