@@ -29,8 +29,9 @@ const (
 	liveWithin = 90 * time.Second
 	// buttonWithin is from the click to the other homeserver's news of it.
 	buttonWithin = time.Second
-	// killWithin is for a browser that died: its last will is a delayed event
-	// of 18 seconds, which it kept putting off every 4.
+	// killWithin is for a browser that died. LiveKit notices after some 20
+	// seconds; Passerelle, to which the browser had handed its leave over, then
+	// has it sent. Its own timer is an hour.
 	killWithin = 30 * time.Second
 )
 
