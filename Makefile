@@ -21,8 +21,8 @@ soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts
 
-bench: ## what a token costs, beside a bare service
-	@go run ./bench
+bench: ## what tokens, signalling, joins and media cost (ARGS='-only tokens')
+	@go run ./bench $(ARGS)
 
 build: ## the binary, ./passerelle
 	go build -o passerelle .

@@ -121,77 +121,93 @@ func TestReplicas(t *testing.T) {
 func TestUnreliableReports(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inMemory(t, func(w *town) { storm(w, rand.New(rand.NewPCG(seed, 1))) }, func(w *town) { w.token = "token" })
+			inMemory(t, func(w *town) { rage(w, rand.New(rand.NewPCG(seed, 1))) }, func(w *town) { w.token = "token" })
 		})
 	}
 }
 
-func storm(w *town, r *rand.Rand) {
+// storm is ten minutes of people who connect again and leave, and of reports of
+// it that are lost, doubled and late.
+type storm struct {
+	*town
+	r     *rand.Rand
+	queue []delivery
+	// sids count the connections of each person; gone are those who left.
+	sids map[matrixrtc.Identity]int
+	gone map[matrixrtc.Identity]bool
+}
+
+type delivery struct {
+	at time.Time
+	e  matrixrtc.SFUEvent
+}
+
+func (s *storm) tell(kind matrixrtc.SFUEventType, who matrixrtc.Identity, reason string) {
+	e := matrixrtc.SFUEvent{Type: kind, Room: room, At: time.Now().Truncate(time.Second), Identity: who, ParticipantSID: s.sid(who), Reason: reason}
+	for range 1 + s.r.IntN(2) {
+		if s.r.Float64() >= 0.3 {
+			s.queue = append(s.queue, delivery{time.Now().Add(time.Duration(s.r.IntN(4000)) * time.Millisecond), e})
+		}
+	}
+}
+
+func (s *storm) sid(who matrixrtc.Identity) string { return fmt.Sprintf("PA_%s_%d", who, s.sids[who]) }
+
+func (s *storm) connect(who matrixrtc.Identity) {
+	if s.sids[who] > 0 {
+		s.tell(matrixrtc.ParticipantLeft, who, "DUPLICATE_IDENTITY")
+	}
+	s.sids[who]++
+	s.set(who, s.sid(who))
+	s.tell(matrixrtc.ParticipantJoined, who, "")
+}
+
+// deliver reports what is due.
+func (s *storm) deliver() {
+	var later []delivery
+	for _, d := range s.queue {
+		if time.Now().Before(d.at) {
+			later = append(later, d)
+		} else {
+			s.SFUEvent(s.t.Context(), d.e)
+		}
+	}
+	s.queue = later
+	synctest.Wait()
+}
+
+func rage(w *town, r *rand.Rand) {
 	const people = 30
-	type report struct {
-		at time.Time
-		e  matrixrtc.SFUEvent
-	}
-	var queue []report
-	tell := func(e matrixrtc.SFUEvent) {
-		e.Room, e.At = room, time.Now().Truncate(time.Second)
-		for range 1 + r.IntN(2) {
-			if r.Float64() < 0.3 {
-				continue // lost
-			}
-			queue = append(queue, report{time.Now().Add(time.Duration(r.IntN(4000)) * time.Millisecond), e})
-		}
-	}
-	sids := map[matrixrtc.Identity]int{}
-	sid := func(who matrixrtc.Identity) string { return fmt.Sprintf("PA_%s_%d", who, sids[who]) }
-	connect := func(who matrixrtc.Identity) {
-		if sids[who] > 0 {
-			tell(matrixrtc.SFUEvent{Type: matrixrtc.ParticipantLeft, Identity: who, ParticipantSID: sid(who), Reason: "DUPLICATE_IDENTITY"})
-		}
-		sids[who]++
-		w.set(who, sid(who))
-		tell(matrixrtc.SFUEvent{Type: matrixrtc.ParticipantJoined, Identity: who, ParticipantSID: sid(who)})
-	}
-	gone := map[matrixrtc.Identity]bool{}
+	s := &storm{town: w, r: r, sids: map[matrixrtc.Identity]int{}, gone: map[matrixrtc.Identity]bool{}}
 	for i := range people {
 		who := matrixrtc.Identity(fmt.Sprintf("u%d", i))
 		w.hand(who, "d"+string(who), hour)
-		connect(who)
+		s.connect(who)
 	}
-	for range 600 { // ten minutes
+	for range 600 {
 		who := matrixrtc.Identity(fmt.Sprintf("u%d", r.IntN(people)))
 		switch {
-		case gone[who]:
+		case s.gone[who]:
 		case r.Float64() < 0.03:
-			gone[who] = true
+			s.gone[who] = true
 			w.set(who, "")
-			reason := []string{"CLIENT_INITIATED", "SIGNAL_CLOSE", "CONNECTION_TIMEOUT"}[r.IntN(3)]
-			tell(matrixrtc.SFUEvent{Type: matrixrtc.ParticipantLeft, Identity: who, ParticipantSID: sid(who), Reason: reason})
+			s.tell(matrixrtc.ParticipantLeft, who, []string{"CLIENT_INITIATED", "SIGNAL_CLOSE", "CONNECTION_TIMEOUT"}[r.IntN(3)])
 		case r.Float64() < 0.05:
-			connect(who)
+			s.connect(who)
 		}
 		w.pass(time.Second)
-		var later []report
-		for _, q := range queue {
-			if time.Now().Before(q.at) {
-				later = append(later, q)
-			} else {
-				w.SFUEvent(w.t.Context(), q.e)
-			}
-		}
-		queue = later
-		synctest.Wait()
-		for other := range sids {
-			if !gone[other] {
+		s.deliver()
+		for other := range s.sids {
+			if !s.gone[other] {
 				require.Empty(w.t, w.home.fate("d"+string(other)), "%s is there", other)
 			}
 		}
 	}
 	w.pass(2 * time.Minute) // one sweep
-	require.NotEmpty(w.t, gone)
-	for who := range sids {
+	require.NotEmpty(w.t, s.gone)
+	for who := range s.sids {
 		want := ""
-		if gone[who] {
+		if s.gone[who] {
 			want = "sent"
 		}
 		require.Equal(w.t, want, w.home.fate("d"+string(who)), who)
