@@ -118,16 +118,28 @@ func (m *speaker) connect(grant Grant) error {
 	if err != nil {
 		return err
 	}
-	track, err := lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
+	track, err := m.publish()
 	if err != nil {
 		return err
-	}
-	if _, err := m.room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"}); err != nil {
-		return fmt.Errorf("publish: %w", err)
 	}
 	m.say(Connected, "")
 	go m.speak(track)
 	return nil
+}
+
+// publish tries again, too: the signalling may break at any moment, and comes
+// back by itself.
+func (m *speaker) publish() (track *lksdk.LocalTrack, err error) {
+	for began := time.Now(); time.Since(began) < connectPatience; time.Sleep(connectPause) {
+		track, err = lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
+		if err != nil {
+			return nil, err
+		}
+		if _, err = m.room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"}); err == nil {
+			return track, nil
+		}
+	}
+	return nil, fmt.Errorf("publish: %w", err)
 }
 
 // speak sends frames until the process ends.
