@@ -185,6 +185,12 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	}
 	report, err := headless.Run(ctx, t, headless.Options{Chromium: chromium, Out: o.out, Lang: o.lang, KillSFU: o.killSFU, Log: log})
 	fmt.Print(report.Timeline.String())
+	if report.ButtonSeen > 0 {
+		fmt.Printf(say.button+"\n", report.ButtonSeen.Round(time.Millisecond), headless.ButtonAim)
+	}
+	if report.KillSeen > 0 {
+		fmt.Printf(say.killed+"\n", report.KillSeen.Round(100*time.Millisecond), headless.KillAim)
+	}
 	if err != nil {
 		return err
 	}
@@ -192,7 +198,7 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 		fmt.Printf(say.pictureBack+"\n", len(back), back[len(back)/2].Round(time.Millisecond),
 			back[(95*len(back)-1)/100].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond))
 	}
-	fmt.Printf(say.seen+"\n", report.ButtonSeen.Round(time.Millisecond), report.KillSeen.Round(100*time.Millisecond))
+	fmt.Println(say.screenshots)
 	for _, path := range report.Screenshots {
 		fmt.Println("  " + path)
 	}

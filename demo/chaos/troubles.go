@@ -63,7 +63,10 @@ func (r *run) killPasserelle(ctx context.Context) error {
 
 func (r *run) restartHomeserver(ctx context.Context) error {
 	began := time.Now()
-	err := r.home.Homeserver.Restart(context.WithoutCancel(ctx))
+	err := r.home.Homeserver.Stop()
+	if err == nil {
+		err = r.home.Homeserver.Restart(context.WithoutCancel(ctx))
+	}
 	s := span{began, time.Now()}
 	r.troubles.add(s, &r.troubles.restarts)
 	r.say(fmt.Sprintf("the homeserver was away for %s", s.to.Sub(s.from).Round(time.Millisecond)))

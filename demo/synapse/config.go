@@ -58,6 +58,8 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4143_enabled": true, // what transports there are
 			"msc4222_enabled": true, // state_after in /sync
 			"msc4354_enabled": true, // sticky events
+			"msc4502_enabled": true, // is somebody in a room
+			"msc4512_enabled": true, // requests are handed to a service
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
@@ -67,25 +69,17 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")
 	}
-	registrations, err := o.writeRegistrations()
-	if err != nil {
-		return "", err
+	registrations := append([]string{}, o.AppServices...)
+	for i, registration := range o.Registrations {
+		file := in(fmt.Sprintf("registration-%d.yaml", i))
+		if err := writeYAML(file, registration); err != nil {
+			return "", err
+		}
+		registrations = append(registrations, file)
 	}
 	config["app_service_config_files"] = registrations
 	path := in(configFile)
 	return path, writeYAML(path, config)
-}
-
-// writeRegistrations writes a file for each application service.
-func (o Options) writeRegistrations() (files []string, err error) {
-	for i, registration := range o.Registrations {
-		file := filepath.Join(o.Dir, fmt.Sprintf("registration-%d.yaml", i))
-		if err := writeYAML(file, registration); err != nil {
-			return nil, err
-		}
-		files = append(files, file)
-	}
-	return files, nil
 }
 
 // unlimited lifts the rate limits that two people in a demonstration, who

@@ -35,6 +35,8 @@ type Options struct {
 	StrangersLimited bool
 	// Registrations are application services, by the content of their files.
 	Registrations []map[string]any
+	// AppServices are files with registrations.
+	AppServices []string
 }
 
 // Server is one Synapse.
@@ -51,7 +53,12 @@ type Server struct {
 	process       *process.Process
 }
 
-// configFile is the name of its configuration, in its folder.
+// ServerName is the name of the Synapse at that address and federation port.
+func ServerName(address string, port int) string {
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
+
+// configFile is in the server's folder.
 const configFile = "homeserver.yaml"
 
 // startTimeout bounds a start; on an idle machine it takes two seconds.
@@ -61,13 +68,12 @@ const startTimeout = 90 * time.Second
 // ends with Stop, or when this process dies.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
-		Name:          net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
+		Name:   ServerName(o.Address, o.FederationPort),
+		python: o.Python, dir: o.Dir,
 		ClientURL:     "http://" + net.JoinHostPort(o.Address, strconv.Itoa(o.ClientPort)),
 		federationURL: "https://" + net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
 		authority:     o.Authority,
 		secret:        rand.Text(),
-		python:        o.Python,
-		dir:           o.Dir,
 	}
 	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
 	if err != nil {
@@ -83,14 +89,14 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w\n%s", s.Name, err, out)
 	}
-	if err := s.run(ctx); err != nil {
+	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// run starts the process and returns when it answers.
-func (s *Server) run(ctx context.Context) (err error) {
+// start starts the process and returns when it answers.
+func (s *Server) start(ctx context.Context) (err error) {
 	command := exec.Command(s.python, "-m", "synapse.app.homeserver", "-c", filepath.Join(s.dir, configFile))
 	command.Dir = s.dir
 	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(s.dir, "synapse.log"), syscall.SIGKILL, command)
@@ -103,15 +109,11 @@ func (s *Server) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// Restart ends the server and starts it again, with all that it knew. It
-// returns when it answers.
+// Restart starts a server again that was stopped.
 func (s *Server) Restart(ctx context.Context) error {
-	if err := s.Stop(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return s.run(ctx)
+	return s.start(ctx)
 }
 
 // await returns once both listeners answer.

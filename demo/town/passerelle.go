@@ -18,30 +18,42 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"passerelle/demo/process"
+	"passerelle/demo/synapse"
 )
 
-// configure writes the configuration of one ministry's Passerelle. Its partner's
-// users may join here, its own may do everything, everybody else nothing. The
-// SFU's ports are fixed, so that a Passerelle that died finds its SFU again.
-func (m *Ministry) configure(binary, partner, caFile string) error {
+func (m *Ministry) serverName() string { return synapse.ServerName(m.address, m.ports.federation) }
+
+// registration is the file that its homeserver reads.
+func (m *Ministry) registration() string { return filepath.Join(m.dir, "synapse", "passerelle.yaml") }
+
+// configure writes the configuration of the ministry's Passerelle, and has the
+// binary make the tokens and the registration. The partner's users may join
+// here, its own may do everything, everybody else nothing. The SFU's ports are
+// fixed, so that a Passerelle that died finds its SFU again.
+func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string) error {
+	in := func(name string) string { return filepath.Join(m.dir, name) }
 	config := map[string]any{
 		"server": map[string]any{
 			"listen":         m.address + ":" + strconv.Itoa(m.ports.public),
 			"private_listen": m.address + ":" + strconv.Itoa(m.ports.private),
 			"public_url":     m.PublicURL,
-			"data_dir":       filepath.Join(m.dir, "data"),
+			"data_dir":       in("data"),
 		},
 		"log":      map[string]any{"format": "json"},
-		"database": map[string]any{"path": filepath.Join(m.dir, "data", "passerelle.db")},
+		"database": map[string]any{"path": filepath.Join(in("data"), "passerelle.db")},
 		"livekit": map[string]any{"embedded": map[string]any{
 			"port": m.ports.sfu, "udp_port": m.ports.media, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "20s",
 		}},
-		// Not by name, as others do: its federation port, which is in the name
-		// here, does not say where its client API is.
-		"homeserver": map[string]any{"server_name": m.Homeserver.Name, "url": m.Homeserver.ClientURL, "as_token": m.asToken},
+		"homeserver": map[string]any{
+			"server_name":   m.serverName(),
+			"url":           "http://" + m.address + ":" + strconv.Itoa(m.ports.client),
+			"listen":        m.address + ":" + strconv.Itoa(m.ports.proxied),
+			"as_token_file": in("as_token"),
+			"hs_token_file": in("hs_token"),
+		},
 		"federation": map[string]any{
 			"rules": []any{
-				map[string]any{"server": m.Homeserver.Name, "access": "create"},
+				map[string]any{"server": m.serverName(), "access": "create"},
 				map[string]any{"server": partner, "access": "join"},
 			},
 			"allow_networks": []string{"127.0.0.0/8"},
@@ -52,24 +64,31 @@ func (m *Ministry) configure(binary, partner, caFile string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(m.Config, encoded, 0o600); err != nil {
+		return err
+	}
+	said, err := exec.CommandContext(ctx, binary, "registration", "focus", "-config", m.Config, "-out", m.registration()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("registration of %s: %w\n%s", m.Name, err, said)
+	}
 	m.binary = binary
-	return os.WriteFile(m.configFile(), encoded, 0o600)
+	token, err := os.ReadFile(in("as_token"))
+	m.ASToken = strings.TrimSpace(string(token))
+	return err
 }
-
-func (m *Ministry) configFile() string { return filepath.Join(m.dir, "passerelle.yaml") }
 
 // StartPasserelle starts the ministry's Passerelle and returns when it is
 // ready for calls. Its log goes on where an earlier one ended.
 func (m *Ministry) StartPasserelle(ctx context.Context) error {
 	// When we die, Passerelle is asked to end, and ends its SFU.
 	p, err := process.Start("the Passerelle of "+m.Name, filepath.Join(m.dir, "passerelle.log"), syscall.SIGTERM,
-		exec.Command(m.binary, "-config", m.configFile()))
+		exec.Command(m.binary, "-config", m.Config))
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	ready := "http://" + m.address + ":" + strconv.Itoa(m.ports.private) + "/readyz"
+	ready := m.PrivateURL + "/readyz"
 	if err := p.Await(ctx, func(ctx context.Context) bool { return answers(ctx, ready) }); err != nil {
 		return errors.Join(err, p.Stop(stopPatience))
 	}

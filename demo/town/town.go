@@ -6,7 +6,6 @@ package town
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,8 +26,8 @@ import (
 
 // Options say what to build the town from.
 type Options struct {
-	// Python has Synapse; Web is the built host page, "" for a town without;
-	// Binary is Passerelle.
+	// Python has Synapse; Web is the built host page, empty for none; Binary is
+	// Passerelle.
 	Python, Web, Binary string
 	// Mode is how Element Call says that somebody is in the call.
 	Mode host.Mode
@@ -47,14 +46,19 @@ type Ministry struct {
 	// Session names the account; Watcher is the same user on another device.
 	User, Watcher *synapse.User
 	Session       string
-	// PublicURL is its Passerelle's; HostURL that of its host page.
+	// PublicURL is its Passerelle's; HostURL that of its host page, empty
+	// without one.
 	PublicURL, HostURL string
+	// PrivateURL is where its Passerelle shows its metrics.
+	PrivateURL string
+	// Config is the file of its Passerelle's configuration, and ASToken what
+	// that may ask its homeserver with.
+	Config, ASToken string
 
 	address    string
 	dir        string
 	ports      ports
 	binary     string // Passerelle's
-	asToken    string // by which the homeserver knows its Passerelle
 	passerelle *process.Process
 }
 
@@ -100,7 +104,7 @@ func Start(ctx context.Context, o Options) (_ *Town, err error) {
 		return nil, err
 	}
 	for _, step := range []func(context.Context, Options, *synapse.Authority) error{
-		t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
+		t.register, t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
 	} {
 		if err := step(ctx, o, authority); err != nil {
 			return nil, err
@@ -141,7 +145,7 @@ func (t *Town) KeepLogs(dir string) error {
 }
 
 func newMinistry(dir, short, name, address string) (*Ministry, error) {
-	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short), asToken: rand.Text() + rand.Text()}
+	m := &Ministry{Name: name, address: address, dir: filepath.Join(dir, short)}
 	if err := os.MkdirAll(filepath.Join(m.dir, "synapse"), 0o700); err != nil {
 		return nil, err
 	}
@@ -150,7 +154,19 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 		return nil, err
 	}
 	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
+	m.PrivateURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.private))
+	m.Config = filepath.Join(m.dir, "passerelle.yaml")
 	return m, nil
+}
+
+// register has each Passerelle write its registration, as an operator does.
+func (t *Town) register(ctx context.Context, o Options, authority *synapse.Authority) error {
+	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
+		if err := pair[0].configure(ctx, o.Binary, pair[1].serverName(), authority.File); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synapse.Authority) error {
@@ -160,12 +176,9 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
+				AppServices: []string{m.registration()},
 				// Passerelle shows a token, so the limit on strangers is not its own.
 				StrangersLimited: true,
-				Registrations: []map[string]any{{
-					"id": "passerelle", "url": nil, "as_token": m.asToken, "hs_token": rand.Text(),
-					"sender_localpart": "passerelle", "rate_limited": false, "namespaces": map[string]any{},
-				}},
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],
@@ -183,16 +196,10 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 	return err
 }
 
-func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synapse.Authority) error {
+func (t *Town) startPasserelles(ctx context.Context, _ Options, _ *synapse.Authority) error {
 	starting, ctx := errgroup.WithContext(ctx)
-	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
-		m, partner := pair[0], pair[1]
-		starting.Go(func() error {
-			if err := m.configure(o.Binary, partner.Homeserver.Name, authority.File); err != nil {
-				return err
-			}
-			return m.StartPasserelle(ctx)
-		})
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		starting.Go(func() error { return m.StartPasserelle(ctx) })
 	}
 	err := starting.Wait()
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
@@ -262,8 +269,8 @@ func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority)
 // ports of one ministry, on its own loopback address, but for the last two: the
 // SFU's API listens on 127.0.0.1, its media port on every address.
 type ports struct {
-	client, federation, public, private, host int
-	sfu, media                                int
+	client, federation, public, private, proxied, host int
+	sfu, media                                         int
 }
 
 // freePorts finds ports that nobody uses now.
@@ -272,7 +279,7 @@ func freePorts(address string) (p ports, err error) {
 		on   string
 		into *int
 	}{
-		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.host},
+		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.proxied}, {address, &p.host},
 		{"127.0.0.1", &p.sfu},
 	} {
 		// All stay open until the last is found, so that none is found twice.

@@ -29,8 +29,11 @@ func (s *Supervisor) keep(ctx context.Context, attend func(context.Context) erro
 			backoff = 0
 		}
 		reason := reasonStart
-		if errors.Is(err, errEnded) {
+		switch {
+		case errors.Is(err, errEnded):
 			reason = reasonEnded
+		case errors.Is(err, errHung):
+			reason = reasonHung
 		}
 		s.metrics.restarts.WithLabelValues(reason).Inc()
 		s.log.Warn().Err(err).Str("reason", reason).Dur("pause_ms", backoff).Msg("The SFU is started again")
