@@ -84,7 +84,7 @@ func TestRefusedDelegations(t *testing.T) {
 			w.friend = true
 		}
 		off := func(w *world) { w.leaves.off = true }
-		disabled := func(w *world) { w.Reconfigure(config.Focus{Membership: "unverified", TokenLifetime: time.Hour}) }
+		disabled := func(w *world) { w.Reconfigure(config.Focus{TokenLifetime: time.Hour}) }
 		lost := func(w *world) { w.leaves.unreachable = errors.New("SECRET host") }
 		for name, c := range map[string]struct {
 			route   string

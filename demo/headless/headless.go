@@ -56,7 +56,9 @@ type Options struct {
 	Out string
 	// Lang is the language of the pages: fr or en.
 	Lang string
-	Log  zerolog.Logger
+	// KillSFU is how often an SFU is killed while the call is live.
+	KillSFU int
+	Log     zerolog.Logger
 }
 
 // Report is what was seen.
@@ -67,6 +69,9 @@ type Report struct {
 	// ButtonSeen and KillSeen are the times from each departure to the other
 	// homeserver's news of it; 0 if there was none.
 	ButtonSeen, KillSeen time.Duration
+	// PicturesBack are the times from each kill of an SFU until the one who
+	// watched through it saw the other's picture move again.
+	PicturesBack []time.Duration
 	// Screenshots are the files written.
 	Screenshots []string
 }
@@ -174,7 +179,8 @@ func (r *run) call(ctx context.Context) (err error) {
 	r.watch(ctx, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
-		if err != nil {
+		// How clients came back is worth a look also where all went well.
+		if err != nil || r.options.KillSFU > 0 {
 			err = errors.Join(err, r.keepConsoles(callers))
 		}
 	}()
@@ -187,6 +193,9 @@ func (r *run) call(ctx context.Context) (err error) {
 			return err
 		}
 		r.report.Screenshots = append(r.report.Screenshots, path)
+	}
+	if err := r.killSFUs(ctx, agnes, bruno); err != nil {
+		return err
 	}
 	if r.report.ButtonSeen, err = r.hangUp(ctx, agnes); err != nil {
 		return err
