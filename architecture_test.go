@@ -16,18 +16,21 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
-	"focus/door":                {},
+	"focus/door":                {"focus/matrixrtc"},
+	"focus/homeserver":          {},
 	"focus/leave":               {"config", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
+	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},
+	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
 }

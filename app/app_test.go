@@ -10,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	protocol "github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"passerelle/app"
 	"passerelle/config"
@@ -39,6 +42,16 @@ type program struct {
 	private string
 	made    atomic.Int32 // rooms that the SFU was asked to make
 	file    string       // the configuration
+
+	mu      sync.Mutex
+	removed []string // whom the SFU was asked to remove
+}
+
+// removedFromSFU are the identities that the SFU was asked to remove.
+func (p *program) removedFromSFU() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removed
 }
 
 func startProgram(t *testing.T) *program {
@@ -49,7 +62,15 @@ func startProgram(t *testing.T) *program {
 		case strings.HasSuffix(r.URL.Path, "/CreateRoom"):
 			p.made.Add(1)
 			w.Header().Set("Content-Type", "application/protobuf")
-		case strings.HasSuffix(r.URL.Path, "/ListRooms"):
+		case strings.HasSuffix(r.URL.Path, "/RemoveParticipant"):
+			var who protocol.RoomParticipantIdentity
+			body, _ := io.ReadAll(r.Body)
+			_ = proto.Unmarshal(body, &who)
+			p.mu.Lock()
+			p.removed = append(p.removed, who.Identity)
+			p.mu.Unlock()
+			w.Header().Set("Content-Type", "application/protobuf")
+		case strings.HasSuffix(r.URL.Path, "/ListRooms"), strings.HasSuffix(r.URL.Path, "/ListParticipants"):
 			w.Header().Set("Content-Type", "application/protobuf")
 		case strings.HasPrefix(r.URL.Path, "/rtc"):
 			fmt.Fprint(w, "success")
@@ -70,7 +91,7 @@ federation:
   ca_files: [%q]
   timeout: 2s
   rules: [{server: %q, access: create}, {server: "127.0.0.1:1", access: join}]
-focus: {limits: {address: 30, user: 0}}
+focus: {membership: unverified, limits: {address: 30, user: 0}}
 `, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name()))
 	load := func() (*config.Config, error) { return config.Load(p.file, nil) }
 	c, err := load()
@@ -134,7 +155,9 @@ func (p *program) rows(t *testing.T) int {
 
 func TestTokensUnderAnyPrefix(t *testing.T) {
 	p := startProgram(t)
-	tokens := livekit.NewTokens(sfuKey, sfuSecret)
+	door, err := livekit.NewDoorTokens(sfuKey, sfuSecret)
+	require.NoError(t, err)
+	tokens := livekit.NewVerifier(door)
 	for _, c := range []struct {
 		path, body string
 		identity   matrixrtc.Identity

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 
 	"passerelle/config"
@@ -87,11 +88,26 @@ func newDialer(o OpenIDOptions) (*dialer, error) {
 	}
 	dns := o.DNS
 	if dns == nil {
-		dns = net.DefaultResolver
+		// Not the C library's, in any case: its look-ups cannot be cancelled,
+		// and names whose servers are silent would keep the threads for all.
+		dns = &net.Resolver{PreferGo: true}
+	}
+	control := filter.control
+	if o.dialled != nil {
+		control = func(network, address string, c syscall.RawConn) error {
+			err := filter.control(network, address, c)
+			if err == nil {
+				o.dialled(address)
+			}
+			return err
+		}
 	}
 	return &dialer{
-		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
-		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		net: net.Dialer{Timeout: o.Config.Timeout, Control: control, Resolver: dns},
+		tls: &tls.Config{
+			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			InsecureSkipVerify: o.SkipVerifyTLS,
+		},
 		timeout: o.Config.Timeout,
 		through: o.through,
 	}, nil

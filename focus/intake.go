@@ -7,9 +7,9 @@ import (
 	"passerelle/focus/matrixrtc"
 )
 
-// HandleSFUEvent records what the SFU reports and returns once it is
-// committed. Deliveries repeat; a second one of the same event changes
-// nothing. Events of rooms that are not ours are dropped.
+// HandleSFUEvent records what an SFU reports and returns once it is committed
+// and the observers are told. Deliveries repeat; a second one of the same event
+// changes nothing. Events of rooms that are not ours are dropped.
 func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 	if e.At.IsZero() {
 		e.At = s.now()
@@ -17,10 +17,19 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	if e.Type == matrixrtc.RoomFinished {
 		s.ensured.forget(e.Room)
 	}
-	if err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
+	current, err := s.store.RecordEvent(ctx, e, s.now())
+	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Type, err)
 	}
-	for _, o := range s.watching {
+	if !current {
+		return nil
+	}
+	if e.Type == matrixrtc.ParticipantJoined {
+		if err := s.recheck(ctx, e.Room, e.Identity); err != nil {
+			return fmt.Errorf("check who joined: %w", err)
+		}
+	}
+	for _, o := range s.observers {
 		o.SFUEvent(ctx, e)
 	}
 	return nil

@@ -33,15 +33,25 @@ const (
 	routeLegacy route = "legacy"
 	// routeStandalone is POST /get_token.
 	routeStandalone route = "standalone"
+	// routeProxied is get_token of our own homeserver's users, handed over by it.
+	routeProxied route = "proxied"
+	// routeFederated is get_token of other homeservers, handed over by ours.
+	routeFederated route = "federated"
 	// routeDelegate is POST /delegate_delayed_leave, which gives no token.
 	routeDelegate route = "delegate"
 )
 
-// tokenRequest is what both public routes ask for, in one form.
+// tokenRequest is what all routes ask for, in one form.
 type tokenRequest struct {
-	route  route
-	openID matrixrtc.OpenIDToken
-	slot   matrixrtc.SlotKey
+	route route
+	// openID is the proof of who asks on the public routes; on the others
+	// vouched is who the homeserver says it is.
+	openID  matrixrtc.OpenIDToken
+	vouched id.UserID
+	// sfuURL is the SFU that is asked for, and sfuServer whose it is, empty for
+	// ours. The public routes name none.
+	sfuURL, sfuServer string
+	slot              matrixrtc.SlotKey
 	// claimed is who the client says it is; empty on the legacy route, where
 	// the OpenID token alone says so.
 	claimed  id.UserID
@@ -50,13 +60,27 @@ type tokenRequest struct {
 	delay    delayFields
 }
 
-// identity is the name on the SFU that other clients expect of this route.
+// identity is the name on the SFU that other clients expect of this route. On
+// the proxied ones the shape of the body says which: the newer one names no
+// device.
 func (r *tokenRequest) identity(user id.UserID) matrixrtc.Identity {
 	member := matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID}
-	if r.route == routeLegacy {
+	switch {
+	case r.route == routeLegacy:
 		return member.LegacyIdentity()
+	case r.deviceID == "":
+		return member.ProxiedIdentity()
 	}
 	return member.HashedIdentity()
+}
+
+// server is the homeserver of who asks.
+func (r *tokenRequest) server() string {
+	if r.vouched == "" {
+		return r.openID.MatrixServerName
+	}
+	_, server, _ := strings.Cut(string(r.vouched), ":")
+	return server
 }
 
 // legacyBody is the body of POST /sfu/get. Fields that are not listed are

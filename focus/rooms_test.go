@@ -21,17 +21,17 @@ func TestTheSFUIsAskedOnceForThoseWhoJoinTogether(t *testing.T) {
 		w := newWorldWith(t, db, func(o *focus.Options) { o.RoomsKeptInMind = time.Hour })
 		ask := func(device string) {
 			t.Helper()
-			status, body := w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, `"DEV"`, `"`+device+`"`))
+			status, body := w.ask(t, "/sfu/get", strings.NewReplacer(`"DEV"`, `"`+device+`"`, `"tok"`, `"for-`+device+`"`).Replace(legacyRequest))
 			require.Equal(t, http.StatusOK, status, body)
 		}
 		ask("A")
 		ask("B")
 		require.Len(t, w.ensured, 1)
 		require.Equal(t, 2, count(t, db, "call_grant"))
-		require.NoError(t, w.Admit(t.Context(), roomHash, "@ana:own.example:B", time.Now()))
+		require.NoError(t, w.admit(t, w.ticket("@ana:own.example:B")))
 		require.Len(t, w.ensured, 2, "the door asks each time")
 
-		_, _ = w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, "!roomid", "!another"))
+		_, _ = w.ask(t, "/sfu/get", strings.NewReplacer("!roomid", "!another", `"tok"`, `"another"`).Replace(legacyRequest))
 		require.Len(t, w.ensured, 3, "another room is another")
 
 		require.NoError(t, w.HandleSFUEvent(t.Context(),

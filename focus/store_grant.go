@@ -13,40 +13,56 @@ import (
 	"passerelle/focus/matrixrtc"
 )
 
-// GrantRow is what one token gave to whom.
+// GrantRow is what one token gives to whom. The term is the row's and not given.
 type GrantRow struct {
 	matrixrtc.Grant
+	// SFU is where the room is, or will be.
+	SFU        string
 	Slot       matrixrtc.SlotKey
 	Member     matrixrtc.Member
 	ServerName string
-	// Route is the way by which it was asked for: legacy or standalone.
-	Route     string
-	MayCreate bool
+	// Route is the way by which it was asked for: legacy, standalone, proxied
+	// or federated.
+	Route string
+	// Membership is how it was proved that the user is in the room: verified,
+	// or unverified where nobody was asked.
+	Membership string
+	MayCreate  bool
 	// Ensured: the SFU was just asked to have the room.
 	Ensured   bool
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 }
 
+// writtenGrant is a row with what the database knew of it: its term.
+type writtenGrant struct {
+	GrantRow
+	term int64
+}
+
 const (
 	putSession = `
-		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at)
-		VALUES ($1, $2, $3, $4, $4, $5)
+		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at, sfu)
+		VALUES ($1, $2, $3, $4, $4, $5, $6)
 		ON CONFLICT (sfu_room) DO UPDATE SET
 			last_granted_at = excluded.last_granted_at,
+			sfu = excluded.sfu,
+			epoch = CASE WHEN call_session.sfu = excluded.sfu THEN call_session.epoch ELSE call_session.epoch + 1 END,
 			ensured_at = COALESCE(excluded.ensured_at, call_session.ensured_at),
 			ended_at = CASE WHEN excluded.ensured_at IS NULL THEN call_session.ended_at END`
 
 	// What comes between the two is one list of values for each row.
 	putGrantsBegin = `INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
-		can_publish, may_create, issued_at, expires_at) VALUES `
+		membership, can_publish, may_create, issued_at, expires_at) VALUES `
 	putGrantsEnd = `
 		ON CONFLICT (sfu_room, identity) DO UPDATE SET
 			user_id = excluded.user_id, device_id = excluded.device_id, member_id = excluded.member_id,
-			server_name = excluded.server_name, route = excluded.route, can_publish = excluded.can_publish,
+			server_name = excluded.server_name, route = excluded.route,
+			membership = excluded.membership, can_publish = excluded.can_publish,
 			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
-			revoked = false`
-	grantColumns = 11
+			revoked = false
+		RETURNING sfu_room, identity, COALESCE(revoked_at, 0)`
+	grantColumns = 12
 )
 
 // sessionKept is how long the row of a session, once written, is not written
@@ -55,18 +71,35 @@ const (
 const sessionKept = time.Minute
 
 // PutGrant records the session, if it is new, and the grant, replacing an
-// earlier one of the same identity. It returns once that is committed; grants
-// that come together share a commit.
-func (s *Store) PutGrant(ctx context.Context, g GrantRow) error {
-	if err := s.grants.put(ctx, g); err != nil {
-		return fmt.Errorf("store grant: %w", err)
+// earlier one of the same identity, and returns its term. It returns once that
+// is committed; grants that come together share a commit.
+func (s *Store) PutGrant(ctx context.Context, g GrantRow) (term int64, err error) {
+	written := &writtenGrant{GrantRow: g}
+	if err := s.grants.put(ctx, written); err != nil {
+		return 0, fmt.Errorf("store grant: %w", err)
+	}
+	return written.term, nil
+}
+
+// writeGrants stores all rows or none.
+func (s *Store) writeGrants(ctx context.Context, rows []*writtenGrant) error {
+	slices.SortStableFunc(rows, byRoomAndIdentity)
+	grants := lastOfEach(rows)
+	if err := s.putAll(ctx, grants); err != nil {
+		return err
+	}
+	// Those of one identity have one row, and one term.
+	at := 0
+	for _, row := range rows {
+		for byRoomAndIdentity(grants[at], row) != 0 {
+			at++
+		}
+		row.term = grants[at].term
 	}
 	return nil
 }
 
-// writeGrants stores all rows or none.
-func (s *Store) writeGrants(ctx context.Context, rows []GrantRow) error {
-	grants := inOrder(rows)
+func (s *Store) putAll(ctx context.Context, grants []*writtenGrant) error {
 	sessions := s.sessionsToWrite(grants)
 	if len(sessions) == 0 {
 		// A single statement is a transaction by itself.
@@ -81,7 +114,7 @@ func (s *Store) writeGrants(ctx context.Context, rows []GrantRow) error {
 		for _, g := range sessions {
 			issued := g.IssuedAt.UnixMilli()
 			ensured := sql.NullInt64{Int64: issued, Valid: g.Ensured}
-			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured); err != nil {
+			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured, g.SFU); err != nil {
 				return err
 			}
 		}
@@ -96,27 +129,28 @@ func (s *Store) writeGrants(ctx context.Context, rows []GrantRow) error {
 	return nil
 }
 
-// inOrder returns the rows in one order, whoever writes: replicas that lock
-// the same rows crosswise would block each other. Of several of one identity
-// only the last is left: PostgreSQL changes no row twice in one statement.
-func inOrder(rows []GrantRow) []GrantRow {
-	slices.SortStableFunc(rows, func(a, b GrantRow) int {
-		return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Identity, b.Identity))
-	})
+// byRoomAndIdentity is the one order in which rows are written, whoever does:
+// replicas that lock the same rows crosswise would block each other.
+func byRoomAndIdentity(a, b *writtenGrant) int {
+	return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Identity, b.Identity))
+}
+
+// lastOfEach leaves of several rows of one identity, which stand side by side,
+// only the last: PostgreSQL changes no row twice in one statement.
+func lastOfEach(rows []*writtenGrant) []*writtenGrant {
 	left := rows[:0:0]
 	for i, row := range rows {
-		if i+1 < len(rows) && rows[i+1].Room == row.Room && rows[i+1].Identity == row.Identity {
-			continue
+		if i+1 == len(rows) || byRoomAndIdentity(rows[i+1], row) != 0 {
+			left = append(left, row)
 		}
-		left = append(left, row)
 	}
 	return left
 }
 
 // sessionsToWrite are those of the rows whose session has to be written, one
 // for each session.
-func (s *Store) sessionsToWrite(grants []GrantRow) []GrantRow {
-	var sessions []GrantRow
+func (s *Store) sessionsToWrite(grants []*writtenGrant) []*writtenGrant {
+	var sessions []*writtenGrant
 	for _, g := range grants {
 		if !g.Ensured && s.sessions.has(g.Room, g.IssuedAt) {
 			continue
@@ -132,14 +166,29 @@ func (s *Store) sessionsToWrite(grants []GrantRow) []GrantRow {
 	return sessions
 }
 
-func (s *Store) insertGrants(ctx context.Context, grants []GrantRow) error {
+// insertGrants stores the rows in one statement, and notes their terms.
+func (s *Store) insertGrants(ctx context.Context, grants []*writtenGrant) error {
 	values := make([]any, 0, len(grants)*grantColumns)
 	for _, g := range grants {
 		values = append(values, string(g.Room), string(g.Identity), string(g.Member.UserID), string(g.Member.DeviceID), g.Member.ID,
-			g.ServerName, g.Route, g.Publish, g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli())
+			g.ServerName, g.Route, g.Membership, g.Publish, g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli())
 	}
-	_, err := s.db.Exec(ctx, putGrants[len(grants)-1], values...)
-	return err
+	rows, err := s.db.Query(ctx, putGrants[len(grants)-1], values...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var of writtenGrant
+		if err := rows.Scan(&of.Room, &of.Identity, &of.term); err != nil {
+			return err
+		}
+		// They may come in any order.
+		if n, found := slices.BinarySearchFunc(grants, &of, byRoomAndIdentity); found {
+			grants[n].term = of.term
+		}
+	}
+	return rows.Err()
 }
 
 // putGrants[n-1] stores n grants.

@@ -18,14 +18,15 @@ func TestGrantsThatComeTogether(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		s := NewStore(db)
 		issued := time.UnixMilli(1793000000000)
-		row := func(room, identity string, ensured, publish bool) GrantRow {
-			return GrantRow{
+		row := func(room, identity string, ensured, publish bool) *writtenGrant {
+			return &writtenGrant{GrantRow: GrantRow{
+				SFU: "embedded", Membership: "unverified",
 				Grant: matrixrtc.Grant{Room: matrixrtc.SFURoom(room), Identity: matrixrtc.Identity(identity), Publish: publish},
 				Slot:  matrixrtc.SlotKey{RoomID: "!r:hs", SlotID: room}, Ensured: ensured, IssuedAt: issued, ExpiresAt: issued.Add(time.Hour),
-			}
+			}}
 		}
 		for _, n := range []int{1, 2, maxBatch} {
-			var rows []GrantRow
+			var rows []*writtenGrant
 			for i := range n {
 				rows = append(rows, row(fmt.Sprintf("room %d", i%3), fmt.Sprintf("identity %d", i), i == 0, true))
 			}
@@ -35,7 +36,7 @@ func TestGrantsThatComeTogether(t *testing.T) {
 			require.Equal(t, n, stored)
 		}
 
-		require.NoError(t, s.writeGrants(t.Context(), []GrantRow{
+		require.NoError(t, s.writeGrants(t.Context(), []*writtenGrant{
 			row("open", "a", false, true), row("open", "b", true, true), row("open", "c", false, true), row("open", "a", false, false),
 		}))
 		var publish bool
@@ -44,6 +45,17 @@ func TestGrantsThatComeTogether(t *testing.T) {
 			FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
 			WHERE g.sfu_room = 'open' AND g.identity = 'a'`).Scan(&publish, &ensuredAt, &expiresAt))
 		require.False(t, publish, "the later one")
+
+		// Each row gets its own term, whatever order the database tells them in.
+		for identity, at := range map[string]int64{"a": 11, "b": 22, "c": 33} {
+			_, err := db.Exec(t.Context(), "UPDATE call_grant SET revoked_at = $1 WHERE sfu_room = 'open' AND identity = $2", at, identity)
+			require.NoError(t, err)
+		}
+		again := []*writtenGrant{row("open", "c", false, true), row("open", "a", false, true), row("open", "b", false, true), row("open", "a", false, true)}
+		require.NoError(t, s.writeGrants(t.Context(), again))
+		for _, g := range again {
+			require.Equal(t, map[matrixrtc.Identity]int64{"a": 11, "b": 22, "c": 33}[g.Identity], g.term)
+		}
 		require.Equal(t, issued.UnixMilli(), ensuredAt, "one of them had the room made")
 		require.Equal(t, issued.Add(time.Hour).UnixMilli(), expiresAt)
 	})

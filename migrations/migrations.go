@@ -51,7 +51,8 @@ var ErrForeign = errors.New("the database belongs to another program")
 type Options struct {
 	// Type is [SQLite] or [Postgres].
 	Type string
-	// Path is SQLite's file. Its folder is made when it does not exist.
+	// Path is SQLite's file. Its folder is made when it does not exist. Empty:
+	// a database in memory, which ends with Close.
 	Path string
 	// URI is PostgreSQL's connection string. It is never logged.
 	URI string
@@ -69,7 +70,11 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	var err error
 	switch o.Type {
 	case SQLite:
-		db, err = openSQLite(o.Path)
+		if o.Path == "" {
+			db, err = openMemory()
+		} else {
+			db, err = openSQLite(o.Path)
+		}
 	case Postgres:
 		db, err = openPostgres(ctx, o.URI)
 	default:
@@ -108,9 +113,18 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database file: %w", err)
 	}
-	address := url.URL{Scheme: "file", Path: absolute, RawQuery: url.Values{
-		"_journal_mode": {"WAL"},
-		"_synchronous":  {"NORMAL"},
+	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL")
+	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address)), "sqlite3")
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// sqliteAddress is what the driver opens: a path, and settings beside those
+// that each database has.
+func sqliteAddress(path string, settings ...string) string {
+	query := url.Values{
 		"_foreign_keys": {"on"},
 		"_busy_timeout": {"5000"},
 		// A transaction that reads first and writes later would fail at once
@@ -119,12 +133,11 @@ func openSQLite(path string) (*dbutil.Database, error) {
 		// Statements stay prepared. There are some tens, and one for each
 		// number of grants that are written together.
 		"_stmt_cache_size": {"128"},
-	}.Encode()}
-	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address.String())), "sqlite3")
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	return db, nil
+	for i := 0; i < len(settings); i += 2 {
+		query.Set(settings[i], settings[i+1])
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
 // connectTimeout bounds the wait for PostgreSQL's first answer.

@@ -1,4 +1,4 @@
--- v1 -> v2 (compatible with v1+): Delayed leaves
+-- v2 -> v3 (compatible with v1+): Delayed leaves
 
 -- One row for each leave that a client has handed over and that is not done
 -- with. It does not hang on call_session: a leave may be handed over before any
