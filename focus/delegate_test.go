@@ -84,7 +84,7 @@ func TestRefusedDelegations(t *testing.T) {
 			w.friend = true
 		}
 		off := func(w *world) { w.leaves.off = true }
-		disabled := func(w *world) { w.Reconfigure(config.Focus{Membership: "unverified", TokenLifetime: time.Hour}) }
+		disabled := func(w *world) { w.Reconfigure(config.Focus{TokenLifetime: time.Hour}) }
 		lost := func(w *world) { w.leaves.unreachable = errors.New("SECRET host") }
 		for name, c := range map[string]struct {
 			route   string
@@ -191,6 +191,20 @@ func TestDelegationWhileTheSFUIsDown(t *testing.T) {
 		status, _ = w.ask(t, "/get_token", delayed(standaloneRequest, pair))
 		require.Equal(t, http.StatusInternalServerError, status)
 		require.Len(t, w.leaves.got, 1)
+	})
+}
+
+func TestObserversAreToldOfWhatIsStored(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_, _ = w.ask(t, "/sfu/get", legacyRequest)
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,
+			Room: roomHash, Identity: "@ana:own.example:DEV", ParticipantSID: "PA_1"}))
+		require.Equal(t, []string{"participant_joined PA_1 1"}, w.observed)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Error(t, w.HandleSFUEvent(gone, matrixrtc.SFUEvent{ID: "2", Type: matrixrtc.ParticipantLeft, Room: roomHash}))
+		require.Len(t, w.observed, 1, "what could not be stored comes again")
 	})
 }
 

@@ -58,6 +58,8 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4143_enabled": true, // what transports there are
 			"msc4222_enabled": true, // state_after in /sync
 			"msc4354_enabled": true, // sticky events
+			"msc4502_enabled": true, // is somebody in a room
+			"msc4512_enabled": true, // requests are handed to a service
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
@@ -72,12 +74,14 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 		return "", err
 	}
 	config["app_service_config_files"] = registrations
-	path := in("homeserver.yaml")
+	path := in(configFile)
 	return path, writeYAML(path, config)
 }
 
-// writeRegistrations writes a file for each application service.
+// writeRegistrations writes a file for each application service that has none,
+// and returns all files.
 func (o Options) writeRegistrations() (files []string, err error) {
+	files = append(files, o.AppServices...)
 	for i, registration := range o.Registrations {
 		file := filepath.Join(o.Dir, fmt.Sprintf("registration-%d.yaml", i))
 		if err := writeYAML(file, registration); err != nil {

@@ -88,6 +88,9 @@ type Timing struct {
 	// EndFailed ends a leave as soon as its participant's attempt to connect
 	// failed, without waiting for another one.
 	EndFailed bool
+	// IgnoreEarlyEnds: the end of a connection says nothing while its
+	// participant is waited for; it may be that of the page before.
+	IgnoreEarlyEnds bool
 	// SilenceConfirms takes an SFU that does not answer as a confirmation of
 	// the end that it reported.
 	SilenceConfirms bool
