@@ -105,6 +105,9 @@ type Options struct {
 	// observers are told of everything, and the SFU is asked for nothing but the
 	// room, once for each token.
 	SharedSFU bool
+	// Unrecorded: neither grants nor what the SFU reports is stored, since it
+	// would be gone before anybody asked for it. For a SharedSFU alone.
+	Unrecorded bool
 	// ProofsForAnyUse: an OpenID token is good for more than one room and
 	// device, for as long as its homeserver says so.
 	ProofsForAnyUse bool
@@ -137,6 +140,9 @@ type Service struct {
 	sfuURL   string
 	shared   bool // the SFU
 	anyUse   bool // of proofs
+
+	unrecorded bool // grants and events
+
 	metadata bool // may be updated by participants
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -171,19 +177,22 @@ func New(o Options) (*Service, error) {
 	}
 	address := cmp.Or(o.SFUAddress, sfuURL.String())
 	s := &Service{
-		store:     o.Store,
-		verifier:  o.Verifier,
-		policy:    o.Policy,
-		sfus:      o.SFUs,
-		home:      o.Home,
-		tokens:    o.Tokens,
-		limits:    o.Limits,
-		members:   o.Members,
-		own:       o.ServerName,
-		leaves:    o.Leaves,
-		sfuURL:    address,
-		shared:    o.SharedSFU,
-		anyUse:    o.ProofsForAnyUse,
+		store:    o.Store,
+		verifier: o.Verifier,
+		policy:   o.Policy,
+		sfus:     o.SFUs,
+		home:     o.Home,
+		tokens:   o.Tokens,
+		limits:   o.Limits,
+		members:  o.Members,
+		own:      o.ServerName,
+		leaves:   o.Leaves,
+		sfuURL:   address,
+		shared:   o.SharedSFU,
+		anyUse:   o.ProofsForAnyUse,
+
+		unrecorded: o.Unrecorded && o.SharedSFU,
+
 		metadata:  o.UpdateOwnMetadata,
 		observers: o.Observers,
 		ensured:   newRecent(o.RoomsKeptInMind),
