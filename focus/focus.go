@@ -138,12 +138,10 @@ type Service struct {
 	own      string // our homeserver's name
 	leaves   Leaves
 	sfuURL   string
-	shared   bool // the SFU
-	anyUse   bool // of proofs
+	// The SFU is shared; proofs are for any use; grants and events are not
+	// recorded; participants may update their metadata.
+	shared, anyUse, unrecorded, metadata bool
 
-	unrecorded bool // grants and events
-
-	metadata bool // may be updated by participants
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
 	// ensured are the rooms that the SFU was asked to have lately.
@@ -177,30 +175,28 @@ func New(o Options) (*Service, error) {
 	}
 	address := cmp.Or(o.SFUAddress, sfuURL.String())
 	s := &Service{
-		store:    o.Store,
-		verifier: o.Verifier,
-		policy:   o.Policy,
-		sfus:     o.SFUs,
-		home:     o.Home,
-		tokens:   o.Tokens,
-		limits:   o.Limits,
-		members:  o.Members,
-		own:      o.ServerName,
-		leaves:   o.Leaves,
-		sfuURL:   address,
-		shared:   o.SharedSFU,
-		anyUse:   o.ProofsForAnyUse,
-
+		store:      o.Store,
+		verifier:   o.Verifier,
+		policy:     o.Policy,
+		sfus:       o.SFUs,
+		home:       o.Home,
+		tokens:     o.Tokens,
+		limits:     o.Limits,
+		members:    o.Members,
+		own:        o.ServerName,
+		leaves:     o.Leaves,
+		sfuURL:     address,
+		shared:     o.SharedSFU,
+		anyUse:     o.ProofsForAnyUse,
 		unrecorded: o.Unrecorded && o.SharedSFU,
-
-		metadata:  o.UpdateOwnMetadata,
-		observers: o.Observers,
-		ensured:   newRecent(o.RoomsKeptInMind),
-		gate:      newGate(maxInWork),
-		proofs:    newProofs(maxProofs),
-		openings:  newOpenings(),
-		log:       o.Log,
-		now:       time.Now,
+		metadata:   o.UpdateOwnMetadata,
+		observers:  o.Observers,
+		ensured:    newRecent(o.RoomsKeptInMind),
+		gate:       newGate(maxInWork),
+		proofs:     newProofs(maxProofs),
+		openings:   newOpenings(),
+		log:        o.Log,
+		now:        time.Now,
 	}
 	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
