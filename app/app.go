@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -129,7 +130,10 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 		}
 		listener, err := lc.Listen(ctx, "tcp", l.address)
 		if err != nil {
-			return fmt.Errorf("%s: %w (is another Passerelle running?)", l.key, err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w (is another Passerelle running?)", err)
+			}
+			return fmt.Errorf("%s: %w", l.key, err)
 		}
 		*l.into = listener
 		a.life.onStop(l.key, func(context.Context) error {
@@ -218,22 +222,6 @@ func signallingURL(c *config.Config) (*url.URL, error) {
 	return parsed, nil
 }
 
-// buildHomeserver: without a token there is nothing that we could ask it.
-func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
-	if c.Focus.Membership == "unverified" {
-		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
-	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
-		return nil
-	}
-	a.home = homeserver.NewClient(homeserver.Options{
-		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
-	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
-	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
-	return nil
-}
-
 // roomsKeptInMind is for how long the SFU is not asked again to have the room of
 // a call. The shortest life of a room that nobody is in is that of
 // focus.departure_timeout, 20 s by default.
@@ -245,6 +233,12 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
+	announced := signalling
+	if c.Server.PublicURL != "" {
+		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
+			return fmt.Errorf("server.public_url: %w", err)
+		}
+	}
 	var members focus.Members
 	if a.members != nil {
 		members = a.members
@@ -264,6 +258,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
 		PublicURL:       signalling,
+		Announced:       announced,
 		Log:             log,
 		Registerer:      a.registry,
 	})

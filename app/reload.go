@@ -63,7 +63,9 @@ func (a *App) apply(fresh *config.Config) error {
 		zerolog.SetGlobalLevel(level)
 	}
 	a.config.Store(fresh)
-	hot, cold := config.Changed(running, fresh)
+	hot, _ := config.Changed(running, fresh)
+	// What needs a restart still is as it was at the start.
+	_, cold := config.Changed(a.options.Config, fresh)
 	a.log.Info().Strs("changed", hot).Msg("Configuration read again")
 	if len(cold) > 0 {
 		a.log.Warn().Strs("keys", cold).Msg("These changes need a restart")

@@ -61,7 +61,7 @@ func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, er
 		// Whatever the row says, there is no other.
 		return s.home, nil
 	}
-	name, err := s.store.SFUOf(ctx, room)
+	name, _, err := s.store.SessionOf(ctx, room)
 	if err != nil || s.sfus[name] == nil {
 		return s.home, err
 	}

@@ -120,7 +120,10 @@ type Options struct {
 	Observers []Observer
 	// PublicURL is where clients are sent for their signalling: http or https,
 	// which are written as ws and wss, or one of those.
-	PublicURL  *url.URL
+	PublicURL *url.URL
+	// Announced is the address of the SFU that our homeserver announces, by
+	// which others ask for it, in the same schemes; nil is PublicURL.
+	Announced  *url.URL
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -135,9 +138,11 @@ type Service struct {
 	tokens   Tokens
 	limits   Limits
 	members  Members
-	own      string // our homeserver's name
 	leaves   Leaves
-	sfuURL   string
+	// serverName is our homeserver's.
+	serverName string
+	// sfuURL is where clients are sent; announced what they ask for.
+	sfuURL, announced string
 	// The SFU is shared; proofs are for any use; grants and events are not
 	// recorded; participants may update their metadata.
 	shared, anyUse, unrecorded, metadata bool
@@ -160,20 +165,13 @@ type Service struct {
 
 // New returns a Service. It starts nothing; see [Service.Run].
 func New(o Options) (*Service, error) {
-	sfuURL := *o.PublicURL
-	switch sfuURL.Scheme {
-	case "http":
-		sfuURL.Scheme = "ws"
-	case "https":
-		sfuURL.Scheme = "wss"
-	case "ws", "wss":
-	default:
-		return nil, fmt.Errorf("public address %q: scheme must be http, https, ws or wss", o.PublicURL)
+	sfuURL, err := webSocketURL(o.PublicURL)
+	if err != nil {
+		return nil, err
 	}
 	if o.SFUs[o.Home] == nil {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
-	address := cmp.Or(o.SFUAddress, sfuURL.String())
 	s := &Service{
 		store:      o.Store,
 		verifier:   o.Verifier,
@@ -183,13 +181,14 @@ func New(o Options) (*Service, error) {
 		tokens:     o.Tokens,
 		limits:     o.Limits,
 		members:    o.Members,
-		own:        o.ServerName,
+		serverName: o.ServerName,
 		leaves:     o.Leaves,
-		sfuURL:     address,
+		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
 		unrecorded: o.Unrecorded && o.SharedSFU,
 		metadata:   o.UpdateOwnMetadata,
+		announced:  sfuURL,
 		observers:  o.Observers,
 		ensured:    newRecent(o.RoomsKeptInMind),
 		gate:       newGate(maxInWork),
@@ -198,9 +197,29 @@ func New(o Options) (*Service, error) {
 		log:        o.Log,
 		now:        time.Now,
 	}
+	if o.Announced != nil {
+		if s.announced, err = webSocketURL(o.Announced); err != nil {
+			return nil, err
+		}
+	}
 	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
+}
+
+// webSocketURL writes http and https as ws and wss.
+func webSocketURL(u *url.URL) (string, error) {
+	fresh := *u
+	switch fresh.Scheme {
+	case "http":
+		fresh.Scheme = "ws"
+	case "https":
+		fresh.Scheme = "wss"
+	case "ws", "wss":
+	default:
+		return "", fmt.Errorf("public address %q: scheme must be http, https, ws or wss", u)
+	}
+	return fresh.String(), nil
 }
 
 // Reconfigure makes later requests follow another configuration.

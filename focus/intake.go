@@ -35,7 +35,7 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 		return nil
 	}
 	if e.Type == matrixrtc.ParticipantJoined {
-		if err := s.recheck(ctx, e.Room, e.Identity); err != nil {
+		if err := s.recheck(ctx, e.Room, e.Identity, e.At); err != nil {
 			return fmt.Errorf("check who joined: %w", err)
 		}
 	}
