@@ -137,6 +137,7 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 		Home:              c.LiveKit.Mode,
 		SharedSFU:         true,
 		ProofsForAnyUse:   true,
+		Unrecorded:        c.Database.InMemory() && c.Focus.Membership != "required",
 		Tokens:            a.tokens,
 		UpdateOwnMetadata: c.DropIn.CanUpdateOwnMetadata,
 		Limits:            a.limits,
