@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -115,37 +116,34 @@ func checkConfig(file string) int {
 }
 
 // serve runs the program until a signal or a failure. The first SIGTERM or
-// SIGINT stops it in order, the second at once; SIGHUP reads the
-// configuration again.
+// SIGINT stops it in order, also while it starts, the second at once; SIGHUP
+// reads the configuration again.
 func serve(file string) int {
+	// Each has a channel of its own: a storm of the one must not drown the other.
+	ends, reloads := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(reloads, syscall.SIGHUP)
 	load := func() (*config.Config, error) { return config.Load(file, os.Environ()) }
 	c, err := load()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer runtime.KeepAlive(raiseHeapFloor())
 	log := newLogger(c.Log)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-
-	a, err := app.New(context.Background(), app.Options{Config: c, Load: load, Log: log, Version: version()})
-	if err == nil {
-		err = a.Start(context.Background())
-	}
-	if err != nil {
-		log.Error().Err(err).Msg("Passerelle could not start")
-		return 1
+	a, code := start(app.Options{Config: c, Load: load, Log: log, Version: version()}, ends)
+	if a == nil {
+		return code
 	}
 	for {
 		select {
 		case err := <-a.Failed():
 			log.Error().Err(err).Msg("Passerelle cannot go on")
-			_ = stop(a, log, signals)
+			_ = stop(a, log, ends)
 			return 1
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				return stop(a, log, signals)
-			}
+		case <-ends:
+			return stop(a, log, ends)
+		case <-reloads:
 			if err := a.Reload(); err != nil {
 				log.Error().Err(err).Msg("The configuration has mistakes; the running one stays")
 			}
@@ -153,27 +151,67 @@ func serve(file string) int {
 	}
 }
 
+// start starts the program, which may have to wait for its database. Without a
+// program there is an exit code.
+func start(o app.Options, ends <-chan os.Signal) (*app.App, int) {
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	type result struct {
+		app *app.App
+		err error
+	}
+	started := make(chan result, 1)
+	go func() {
+		a, err := app.New(ctx, o)
+		if err == nil {
+			err = a.Start(ctx)
+		}
+		started <- result{a, err}
+	}()
+	for {
+		select {
+		case r := <-started:
+			switch {
+			case r.err == nil && ctx.Err() == nil:
+				return r.app, 0
+			case r.err == nil:
+				return nil, stop(r.app, o.Log, ends)
+			case ctx.Err() != nil:
+				o.Log.Info().Err(r.err).Msg("Passerelle has stopped before it had started")
+				return nil, 0
+			}
+			o.Log.Error().Err(r.err).Msg("Passerelle could not start")
+			return nil, 1
+		case <-ends:
+			if ctx.Err() != nil {
+				return nil, stopAtOnce(o.Log)
+			}
+			giveUp()
+		}
+	}
+}
+
 // stop stops in order, unless another signal says that it must be now.
-func stop(a *app.App, log zerolog.Logger, signals <-chan os.Signal) int {
+func stop(a *app.App, log zerolog.Logger, ends <-chan os.Signal) int {
 	log.Info().Msg("Passerelle is stopping")
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.Stop() }()
-	for {
-		select {
-		case err := <-stopped:
-			if err != nil {
-				log.Error().Err(err).Msg("Passerelle did not stop in order")
-				return 1
-			}
-			log.Info().Msg("Passerelle has stopped")
-			return 0
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				log.Warn().Msg("Stopped at once by a second signal")
-				return 1
-			}
+	select {
+	case err := <-stopped:
+		if err != nil {
+			log.Error().Err(err).Msg("Passerelle did not stop in order")
+			return 1
 		}
+		log.Info().Msg("Passerelle has stopped")
+		return 0
+	case <-ends:
+		return stopAtOnce(log)
 	}
+}
+
+func stopAtOnce(log zerolog.Logger) int {
+	log.Warn().Msg("Stopped at once by a second signal")
+	return 1
 }
 
 // newLogger writes JSON lines, or lines for people on a terminal, to stderr.

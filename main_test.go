@@ -103,7 +103,7 @@ func (i *instance) start() {
 		}
 		_ = answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
-	}, 30*time.Second, 20*time.Millisecond, "not ready")
+	}, patience, 20*time.Millisecond, "not ready")
 }
 
 // end stops a process in order; with it goes the SFU.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +72,8 @@ type App struct {
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
+
+	dropInServers *dropInServers // nil unless it is a drop-in
 }
 
 // New builds the program and binds its listeners. It serves nothing yet. When
@@ -84,9 +87,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 	a.registerProcess()
-	for _, build := range []func(context.Context, *config.Config) error{
+	builds := []func(context.Context, *config.Config) error{
 		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
-	} {
+	}
+	if o.Config.DropIn != nil {
+		builds = a.dropInBuilds()
+	}
+	for _, build := range builds {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
 		}
@@ -123,7 +130,10 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 		}
 		listener, err := lc.Listen(ctx, "tcp", l.address)
 		if err != nil {
-			return fmt.Errorf("%s: %w (is another Passerelle running?)", l.key, err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w (is another Passerelle running?)", err)
+			}
+			return fmt.Errorf("%s: %w", l.key, err)
 		}
 		*l.into = listener
 		a.life.onStop(l.key, func(context.Context) error {
@@ -138,12 +148,16 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 }
 
 func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
+	log := a.log.With().Str("component", "database").Logger()
+	if c.Database.InMemory() {
+		log = log.Level(zerolog.WarnLevel) // it is made anew each time
+	}
 	a.database, err = migrations.Open(ctx, migrations.Options{
 		Type:         c.Database.Type,
 		Path:         c.Database.Path,
 		URI:          c.Database.URI.Reveal(),
 		MaxOpenConns: c.Database.MaxOpenConns,
-		Log:          a.log.With().Str("component", "database").Logger(),
+		Log:          log,
 	})
 	if err != nil {
 		return err

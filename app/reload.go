@@ -49,8 +49,11 @@ func (a *App) Reload() error {
 // apply does what can fail first, and only then what cannot.
 func (a *App) apply(fresh *config.Config) error {
 	running := a.config.Load()
-	if err := a.policy.Replace(fresh.Federation.Rules); err != nil {
-		return err
+	// The policy of a drop-in is no list of rules, and its variables stay.
+	if fresh.DropIn == nil {
+		if err := a.policy.Replace(fresh.Federation.Rules); err != nil {
+			return err
+		}
 	}
 	a.focus.Reconfigure(fresh.Focus)
 	if fresh.Focus.Limits != running.Focus.Limits {
@@ -60,7 +63,9 @@ func (a *App) apply(fresh *config.Config) error {
 		zerolog.SetGlobalLevel(level)
 	}
 	a.config.Store(fresh)
-	hot, cold := config.Changed(running, fresh)
+	hot, _ := config.Changed(running, fresh)
+	// What needs a restart still is as it was at the start.
+	_, cold := config.Changed(a.options.Config, fresh)
 	a.log.Info().Strs("changed", hot).Msg("Configuration read again")
 	if len(cold) > 0 {
 		a.log.Warn().Strs("keys", cold).Msg("These changes need a restart")

@@ -17,6 +17,9 @@ import (
 // reverse order: the SFU first, while the door still carries its goodbye to
 // the clients and the private listener still takes its last webhooks.
 func (a *App) Start(context.Context) error {
+	if a.options.Config.DropIn != nil {
+		return a.startDropIn()
+	}
 	publicURL, err := url.Parse(a.options.Config.Server.PublicURL)
 	if err != nil {
 		return fmt.Errorf("server.public_url: %w", err)
@@ -53,7 +56,8 @@ func (a *App) lastWords(ctx context.Context) error {
 // PublicAddr is the address of the public listener.
 func (a *App) PublicAddr() net.Addr { return a.publicListener.Addr() }
 
-// PrivateAddr is the address of the private listener.
+// PrivateAddr is the address of the private listener, which each has but a
+// drop-in.
 func (a *App) PrivateAddr() net.Addr { return a.privateListener.Addr() }
 
 // ProxiedAddr is the address of the homeserver's listener, nil when it is off.

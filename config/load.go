@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/viper"
@@ -32,7 +33,10 @@ func Load(path string, environ []string) (*Config, error) {
 		return loadDropIn(environ)
 	}
 	var mistakes Mistakes
-	c := read(path, environ, &mistakes)
+	c, whole := read(path, environ, &mistakes)
+	if !whole {
+		return nil, mistakes.err()
+	}
 	c.readSecretFiles(&mistakes)
 	c.validate(&mistakes)
 	if err := mistakes.err(); err != nil {
@@ -41,15 +45,16 @@ func Load(path string, environ []string) (*Config, error) {
 	return &c, nil
 }
 
-func read(path string, environ []string, mistakes *Mistakes) Config {
+// read is the configuration as file and environment have it. It reports false
+// when the file could not be read at all: what it does not say would be taken
+// as missing then.
+func read(path string, environ []string, mistakes *Mistakes) (Config, bool) {
 	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
-	if path != "" {
-		readFile(values, path, mistakes)
-	}
+	whole := path == "" || readFile(values, path, mistakes)
 	readEnvironment(values, environ, mistakes)
 	c := Default()
 	decode(&c, values, mistakes)
-	return c
+	return c, whole
 }
 
 // Draft is Load for a configuration that is not finished: what is missing or
@@ -57,7 +62,7 @@ func read(path string, environ []string, mistakes *Mistakes) Config {
 // [Mistakes] about what cannot be read at all.
 func Draft(path string, environ []string) (*Config, error) {
 	var mistakes Mistakes
-	c := read(path, environ, &mistakes)
+	c, _ := read(path, environ, &mistakes)
 	if err := mistakes.err(); err != nil {
 		return nil, err
 	}
@@ -73,33 +78,36 @@ func (c *Config) Validate() error {
 	return mistakes.err()
 }
 
-func readFile(values *viper.Viper, path string, mistakes *Mistakes) {
+// readFile says whether the file could be read as far as its keys.
+func readFile(values *viper.Viper, path string, mistakes *Mistakes) bool {
 	data, err := readBounded(path)
 	if err != nil {
 		mistakes.add(path, strings.TrimPrefix(plainFileError(err), path+": "), "name a file that can be read with -config")
-		return
+		return false
 	}
 	var document yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(&document); err != nil {
-		if !errors.Is(err, io.EOF) { // an empty file is a good one
-			mistakes.add(path, strings.TrimPrefix(err.Error(), "yaml: "), "mind indentation, and quote texts with special characters")
+		if errors.Is(err, io.EOF) { // an empty file is a good one
+			return true
 		}
-		return
+		mistakes.add(path, strings.TrimPrefix(err.Error(), "yaml: "), "mind indentation, and quote texts with special characters")
+		return false
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		mistakes.add(path, "holds more than one YAML document", "remove the line --- and what follows it")
-		return
+		return false
 	}
 	root := document.Content[0]
 	if root.Tag == "!!null" {
-		return
+		return true
 	}
 	checked := checkTree(root, mistakes)
 	// Only what is known and stands once goes on; the rest is reported.
 	if err := values.MergeConfigMap(checked); err != nil {
 		mistakes.add(path, err.Error(), "")
 	}
+	return true
 }
 
 // readEnvironment sets what the environment says. Lists of texts are separated
@@ -113,7 +121,7 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 	}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, envPrefix) || ownVariables[name] {
+		if !strings.HasPrefix(name, envPrefix) || ownVariables[name] || serviceLink.MatchString(name) {
 			continue
 		}
 		l, ok := known[name]
@@ -145,8 +153,12 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 
 // ownVariables are read by main or by the tests and are no keys.
 var ownVariables = map[string]bool{
-	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true,
+	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true, "PASSERELLE_SOAK": true,
 }
+
+// serviceLink matches the variables that Kubernetes sets, in every container of
+// a namespace, for a Service that is called passerelle. No key looks like them.
+var serviceLink = regexp.MustCompile(`^PASSERELLE_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func viperKey(path string) string { return strings.ReplaceAll(path, ".", delimiter) }
 

@@ -103,6 +103,22 @@ federation:
 	require.Empty(t, cmp.Diff(&want, got))
 }
 
+// TestServiceLinks are Kubernetes', and no mistakes of anybody's.
+func TestServiceLinks(t *testing.T) {
+	for _, variable := range []string{
+		"PASSERELLE_SERVICE_HOST=10.0.0.1", "PASSERELLE_SERVICE_PORT=8080", "PASSERELLE_SERVICE_PORT_HTTP=8080",
+		"PASSERELLE_PORT=tcp://10.0.0.1:8080", "PASSERELLE_PORT_8080_TCP=tcp://10.0.0.1:8080",
+		"PASSERELLE_PORT_8080_TCP_PROTO=tcp", "PASSERELLE_PORT_7882_UDP_PORT=7882", "PASSERELLE_PORT_8080_TCP_ADDR=10.0.0.1",
+	} {
+		_, err := load(t, "", publicURL, unverified, variable)
+		require.NoError(t, err, variable)
+	}
+	for _, variable := range []string{"PASSERELLE_SERVICE=x", "PASSERELLE_PORTS=1", "PASSERELLE_PORT_HTTP=1", "PASSERELLE_SERVICE_PORT_=x"} {
+		_, err := load(t, "", publicURL, unverified, variable)
+		require.Error(t, err, variable)
+	}
+}
+
 func TestSecretFiles(t *testing.T) {
 	external := func(file string) string {
 		return "livekit: {mode: external, url: 'ws://127.0.0.1:7880', key: APIx, secret_file: '" + file + "'}"
@@ -153,8 +169,10 @@ func TestFileRefused(t *testing.T) {
 		folder: folder + ": is a directory" + instead,
 		large:  large + ": is larger than 1048576 bytes" + instead,
 	} {
-		_, err := config.Load(path, []string{publicURL, unverified})
-		require.Equal(t, []string{want}, lines(t, err))
+		_, err := config.Load(path, nil)
+		require.Equal(t, []string{want}, lines(t, err), "nothing is said to be missing from what was not read")
+		_, err = config.Load(path, []string{"PASSERELLE_X=y"})
+		require.Len(t, lines(t, err), 2, "the environment was read")
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"not YAML":           {"server: [\n", "did not find expected node content"},

@@ -3,7 +3,8 @@ package main
 // text is what the demonstration says.
 type text struct {
 	building, starting, ready, whatToDo, stopping string
-	calling, runNumber, seen, passed              string
+	calling, runNumber, pictureBack               string
+	button, killed, screenshots, passed           string
 	interrupted, failed                           string
 }
 
@@ -17,7 +18,10 @@ var texts = map[string]text{
 		stopping:    "Arrêt et nettoyage …",
 		calling:     "Deux navigateurs s’appellent …",
 		runNumber:   "\nAppel %d sur %d",
-		seen:        "Départ par le bouton vu par l’autre ministère en %s ; navigateur tué : en %s. Captures d’écran :",
+		pictureBack: "SFU tués : %d ; l’image de l’autre revient en %s (médiane), %s (95 %%), %s au pire.",
+		button:      "Départ par le bouton vu par l’autre ministère en %s (objectif : moins de %s).",
+		killed:      "Navigateur tué, vu par l’autre ministère en %s (objectif : moins de %s).",
+		screenshots: "Captures d’écran :",
 		passed:      "Tout s’est passé comme prévu, en %s.",
 		interrupted: "Interrompu ; tout est arrêté et effacé.",
 		failed:      "Échec :",
@@ -31,7 +35,10 @@ var texts = map[string]text{
 		stopping:    "Stopping and cleaning up …",
 		calling:     "Two browsers call each other …",
 		runNumber:   "\nCall %d of %d",
-		seen:        "The button's leave was seen by the other ministry after %s; the killed browser's after %s. Screenshots:",
+		pictureBack: "SFUs killed: %d; the other's picture is back after %s (median), %s (95 %%), %s at worst.",
+		button:      "The button's leave was seen by the other ministry after %s (the aim: less than %s).",
+		killed:      "The killed browser's leave was seen by the other ministry after %s (the aim: less than %s).",
+		screenshots: "Screenshots:",
 		passed:      "Everything was as it should be, in %s.",
 		interrupted: "Interrupted; everything is stopped and removed.",
 		failed:      "Failed:",

@@ -8,6 +8,7 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -96,6 +97,20 @@ type Options struct {
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
+	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
+	// as it stands.
+	SFUAddress string
+	// SharedSFU: others let people in to the SFU as well, and may have done so
+	// for the same calls. Who is there without a grant of ours is left alone,
+	// observers are told of everything, and the SFU is asked for nothing but the
+	// room, once for each token.
+	SharedSFU bool
+	// ProofsForAnyUse: an OpenID token is good for more than one room and
+	// device, for as long as its homeserver says so.
+	ProofsForAnyUse bool
+	// UpdateOwnMetadata lets participants change their name and attributes on
+	// the SFU.
+	UpdateOwnMetadata bool
 	// Leaves takes over delayed leaves; nil where nobody does.
 	Leaves Leaves
 	// Observers are told of each event in this order. They are optional.
@@ -120,10 +135,14 @@ type Service struct {
 	tokens   Tokens
 	limits   Limits
 	members  Members
-	own      string // our homeserver's name
 	leaves   Leaves
+	// serverName is our homeserver's.
+	serverName string
 	// sfuURL is where clients are sent; announced what they ask for.
 	sfuURL, announced string
+	shared            bool // the SFU
+	anyUse            bool // of proofs
+	metadata          bool // may be updated by participants
 	config            atomic.Pointer[config.Focus]
 	ensuring          singleflight.Group
 	// ensured are the rooms that the SFU was asked to have lately.
@@ -150,25 +169,28 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
 	s := &Service{
-		store:     o.Store,
-		verifier:  o.Verifier,
-		policy:    o.Policy,
-		sfus:      o.SFUs,
-		home:      o.Home,
-		tokens:    o.Tokens,
-		limits:    o.Limits,
-		members:   o.Members,
-		own:       o.ServerName,
-		leaves:    o.Leaves,
-		sfuURL:    sfuURL,
-		announced: sfuURL,
-		observers: o.Observers,
-		ensured:   newRecent(o.RoomsKeptInMind),
-		gate:      newGate(maxInWork),
-		proofs:    newProofs(maxProofs),
-		openings:  newOpenings(),
-		log:       o.Log,
-		now:       time.Now,
+		store:      o.Store,
+		verifier:   o.Verifier,
+		policy:     o.Policy,
+		sfus:       o.SFUs,
+		home:       o.Home,
+		tokens:     o.Tokens,
+		limits:     o.Limits,
+		members:    o.Members,
+		serverName: o.ServerName,
+		leaves:     o.Leaves,
+		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
+		shared:     o.SharedSFU,
+		anyUse:     o.ProofsForAnyUse,
+		metadata:   o.UpdateOwnMetadata,
+		announced:  sfuURL,
+		observers:  o.Observers,
+		ensured:    newRecent(o.RoomsKeptInMind),
+		gate:       newGate(maxInWork),
+		proofs:     newProofs(maxProofs),
+		openings:   newOpenings(),
+		log:        o.Log,
+		now:        time.Now,
 	}
 	if o.Announced != nil {
 		if s.announced, err = webSocketURL(o.Announced); err != nil {

@@ -28,7 +28,7 @@ func inACall(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *wo
 	w := newWorldWith(t, db, change)
 	w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": true, "!roomid:example.com @bo:friend.example": true}
 	legacy, federated := ways()[0], ways()[4]
-	for _, request := range []string{legacyRequest, strings.Replace(legacyRequest, `"DEV"`, `"DEV2"`, 1)} {
+	for _, request := range []string{legacyRequest, strings.NewReplacer(`"DEV"`, `"DEV2"`, `"tok"`, `"tok2"`).Replace(legacyRequest)} {
 		status, body := legacy.ask(t, w, request)
 		require.Equal(t, http.StatusOK, status, body)
 	}

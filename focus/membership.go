@@ -88,8 +88,10 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	now := s.now()
 	grant := matrixrtc.Grant{
 		Room: r.slot.SFURoom(), Identity: r.identity(user),
-		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now), Term: held.Term,
+		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
+		UpdateOwnMetadata: s.metadata,
 	}
+	grant.Term = held.Term
 	if held.MayCreate && access.Create {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {

@@ -18,7 +18,9 @@ const sweepEvery = 10 * time.Minute
 func (s *Service) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.sweep(ctx) })
-	running.Go(func() error { return s.watch(ctx) })
+	if !s.shared {
+		running.Go(func() error { return s.watch(ctx) })
+	}
 	running.Go(func() error { return s.sweepMembers(ctx) })
 	return running.Wait()
 }

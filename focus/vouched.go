@@ -123,7 +123,7 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
 		memberID: b.MemberID,
 	}
-	server := s.own
+	server := s.serverName
 	if caller.Origin != "" {
 		r.route, r.vouched, r.sfuServer = routeFederated, b.UserID, ""
 		server = caller.Origin
@@ -136,7 +136,7 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 		return nil, errForeignUser
 	case older && b.Member.ClaimedUserID != "" && b.Member.ClaimedUserID != r.vouched:
 		return nil, errForeignUser
-	case r.sfuServer != "" && r.sfuServer != s.own:
+	case r.sfuServer != "" && r.sfuServer != s.serverName:
 		return nil, errNotRelayed
 	}
 	return r, nil

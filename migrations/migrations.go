@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lib/pq"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -62,8 +61,8 @@ type Options struct {
 }
 
 // Open opens the database and brings its schema to the latest version. Of
-// several processes that start at once on PostgreSQL, one upgrades and the
-// others wait. Its errors are [ErrTooNew], [ErrForeign] and those of the
+// several processes that start at once, one upgrades and the others wait. Its
+// errors are [ErrTooNew], [ErrForeign] and those of the
 // drivers; none holds the connection string.
 func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	var db *dbutil.Database
@@ -88,6 +87,9 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(files).Finish()
 	db.IgnoreForeignTables = false
 	if err := upgrade(ctx, db); err != nil {
+		if o.Type == SQLite {
+			err = fmt.Errorf("%s: %w", o.Path, err)
+		}
 		return nil, errors.Join(err, db.Close())
 	}
 	// Not before the upgrade, which needs a connection beside the lock's.
@@ -140,16 +142,12 @@ func sqliteAddress(path string, settings ...string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// connectTimeout bounds the wait for PostgreSQL's first answer.
-const connectTimeout = 15 * time.Second
-
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
-	connector, err := pq.NewConnector(uri)
+	c, err := newConnector(uri)
 	if err != nil {
-		// The driver's message can repeat the connection string.
-		return nil, errors.New("connect to PostgreSQL: the connection string is malformed")
+		return nil, err
 	}
-	db, err := dbutil.NewWithDB(sql.OpenDB(connector), "postgres")
+	db, err := dbutil.NewWithDB(sql.OpenDB(c), "postgres")
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
@@ -171,7 +169,11 @@ const lockNumber = 0x70617373
 const lockTimeout = 5 * time.Minute
 
 func upgrade(ctx context.Context, db *dbutil.Database) error {
+	// SQLite has one writer: a transaction around all of it, from the reading of
+	// the version on, is its lock. Hence no file may ask for one of its own kind.
+	run := func(ctx context.Context) error { return db.DoTxn(ctx, nil, db.Upgrade) }
 	if db.Dialect == dbutil.Postgres {
+		run = db.Upgrade
 		conn, err := db.RawDB.Conn(ctx)
 		if err != nil {
 			return fmt.Errorf("lock database for its upgrade: %w", err)
@@ -182,7 +184,7 @@ func upgrade(ctx context.Context, db *dbutil.Database) error {
 		}
 		defer unlock(ctx, conn)
 	}
-	err := db.Upgrade(ctx)
+	err := run(ctx)
 	switch {
 	case errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion):
 		return tooNew(ctx, db)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -118,7 +119,7 @@ func TestNewerSchema(t *testing.T) {
 
 		_, err = migrations.Open(ctx, o)
 		require.ErrorIs(t, err, migrations.ErrTooNew)
-		require.EqualError(t, err, "the database belongs to a newer Passerelle: "+
+		require.ErrorContains(t, err, "the database belongs to a newer Passerelle: "+
 			fmt.Sprintf("its schema is v1003 and needs a Passerelle that knows v1002, this one knows v%d; ", known)+
 			"start the newer Passerelle again, or restore the backup from before its first start")
 	})
@@ -144,31 +145,35 @@ func TestForeignDatabase(t *testing.T) {
 	}
 }
 
-// TestStartAtOnce needs PostgreSQL: an SQLite file has one process.
+// TestStartAtOnce starts several times on a new database at once: one upgrades,
+// and the others wait.
 func TestStartAtOnce(t *testing.T) {
-	o := migrationstest.Postgres(t)
-	o.MaxOpenConns = 1
-	var wg sync.WaitGroup
-	errs := make([]error, 8)
-	for i := range errs {
-		wg.Go(func() {
-			db, err := migrations.Open(t.Context(), o)
-			if err == nil {
-				err = db.Close()
-			}
-			errs[i] = err
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
+	migrationstest.EachOptions(t, func(t *testing.T, o migrations.Options) {
+		o.MaxOpenConns = 1
+		var wg sync.WaitGroup
+		errs := make([]error, 8)
+		for i := range errs {
+			wg.Go(func() {
+				db, err := migrations.Open(t.Context(), o)
+				if err == nil {
+					err = db.Close()
+				}
+				errs[i] = err
+			})
+		}
+		wg.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		db, err := migrations.Open(t.Context(), o)
 		require.NoError(t, err)
-	}
-	db, err := migrations.Open(t.Context(), o)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
-	require.Equal(t, 1, count(t, db, "version"))
-	require.Equal(t, 1, db.RawDB.Stats().MaxOpenConnections)
-	require.Zero(t, count(t, db, "pg_locks WHERE locktype = 'advisory'"), "the lock was given back")
+		defer func() { require.NoError(t, db.Close()) }()
+		require.Equal(t, 1, count(t, db, "version"))
+		require.Equal(t, 1, db.RawDB.Stats().MaxOpenConnections)
+		if o.Type == migrations.Postgres {
+			require.Zero(t, count(t, db, "pg_locks WHERE locktype = 'advisory'"), "the lock was given back")
+		}
+	})
 }
 
 // TestStartIsGivenUp while another process holds the lock.
@@ -194,6 +199,29 @@ func TestStartIsGivenUp(t *testing.T) {
 	again, err := migrations.Open(t.Context(), o)
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
+}
+
+// TestSilentPostgres takes the connection and never says anything.
+func TestSilentPostgres(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	uri := "postgres://u:hunter2@" + listener.Addr().String() + "/db?sslmode=disable"
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			giveUp()
+			<-t.Context().Done()
+			_ = conn.Close()
+		}
+	}()
+	_, err = migrations.Open(ctx, migrations.Options{Type: migrations.Postgres, URI: uri})
+	require.ErrorIs(t, err, context.Canceled)
+
+	_, err = migrations.Open(t.Context(), migrations.Options{Type: migrations.Postgres, URI: uri + "&connect_timeout=1"})
+	require.ErrorContains(t, err, "i/o timeout")
+	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestSQLiteFile(t *testing.T) {
@@ -278,7 +306,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"an unknown type", t.Context(), migrations.Options{Type: "mysql"}, `database type "mysql": must be sqlite or postgres`},
 		{"a folder that is a file", t.Context(), migrations.Options{Type: migrations.SQLite, Path: filepath.Join(file, "x.db")}, "folder of the database"},
 		{"a file that is a folder", t.Context(), migrations.Options{Type: migrations.SQLite, Path: t.TempDir()}, "database file"},
-		{"a file that is no database", t.Context(), migrations.Options{Type: migrations.SQLite, Path: file}, "not a database"},
+		{"a file that is no database", t.Context(), migrations.Options{Type: migrations.SQLite, Path: file}, file + ": upgrade database: "},
 		{"a start that was given up", gone, migrations.Options{Type: migrations.SQLite, Path: filepath.Join(t.TempDir(), "x.db")}, "context canceled"},
 		{"a malformed URI", t.Context(), migrations.Options{Type: migrations.Postgres, URI: "postgres://u:hunter2@host:port/db"}, "the connection string is malformed"},
 		{"an unknown key in a URI", t.Context(), migrations.Options{Type: migrations.Postgres, URI: "postgres://u:hunter2@host/db?sslmode=hunter2"}, "the connection string is malformed"},

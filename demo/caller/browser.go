@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -94,6 +95,21 @@ func launch(program, profile, sound string) (*browser, error) {
 		return nil, fmt.Errorf("starting the browser %s: %w", program, err)
 	}
 	return b, nil
+}
+
+// removeSocket removes the folder that Chromium makes for the socket of a
+// profile, beside the profile because the address of a socket must be short. A
+// browser that is killed leaves it.
+func removeSocket(profile string) error {
+	socket, err := os.Readlink(filepath.Join(profile, "SingletonSocket"))
+	if err != nil {
+		return nil // it never came so far
+	}
+	folder := filepath.Dir(socket)
+	if !strings.HasPrefix(filepath.Base(folder), "org.chromium.Chromium.") {
+		return nil // not one that it made
+	}
+	return removeAll(folder)
 }
 
 // devtools waits for the WebSocket address of the browser's DevTools.

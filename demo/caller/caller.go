@@ -238,7 +238,7 @@ func (c *Caller) Close() error {
 			c.endTab()
 			c.following.Wait()
 		}
-		if err = removeAll(c.dir); err != nil {
+		if err = errors.Join(removeSocket(filepath.Join(c.dir, "profile")), removeAll(c.dir)); err != nil {
 			err = fmt.Errorf("caller %s: removing its folder: %w", c.opts.Name, err)
 		}
 	})

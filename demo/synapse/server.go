@@ -30,6 +30,11 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// StrangersLimited keeps Synapse's own limit on how often delayed events are
+	// managed; all other limits are lifted.
+	StrangersLimited bool
+	// Registrations are application services, by the content of their files.
+	Registrations []map[string]any
 	// AppServices are files with registrations.
 	AppServices []string
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -57,6 +58,7 @@ type Ministry struct {
 	address    string
 	dir        string
 	ports      ports
+	binary     string // Passerelle's
 	passerelle *process.Process
 }
 
@@ -121,17 +123,22 @@ func (t *Town) Stop() error {
 	return errors.Join(failures...)
 }
 
-// KeepLogs copies what the servers said to a folder, to look into what went
-// wrong.
+// KeepLogs copies what the servers said, and what Passerelle has in its
+// database, to a folder, to look into what went wrong.
 func (t *Town) KeepLogs(dir string) error {
 	var failures []error
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
-		for _, log := range []string{filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log")} {
+		for _, log := range []string{
+			filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log"),
+			filepath.Join(m.dir, "data", "passerelle.db"), filepath.Join(m.dir, "data", "passerelle.db-wal"),
+		} {
 			data, err := os.ReadFile(log)
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, m.Session+"."+filepath.Base(log)), data, 0o644)
 			}
-			failures = append(failures, err)
+			if !errors.Is(err, fs.ErrNotExist) {
+				failures = append(failures, err)
+			}
 		}
 	}
 	return errors.Join(failures...)
@@ -170,6 +177,8 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
 				AppServices: []string{m.registration()},
+				// Passerelle shows a token, so the limit on strangers is not its own.
+				StrangersLimited: true,
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],
@@ -187,13 +196,10 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 	return err
 }
 
-func (t *Town) startPasserelles(ctx context.Context, o Options, _ *synapse.Authority) error {
+func (t *Town) startPasserelles(ctx context.Context, _ Options, _ *synapse.Authority) error {
 	starting, ctx := errgroup.WithContext(ctx)
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
-		starting.Go(func() (err error) {
-			m.passerelle, err = startPasserelle(ctx, o.Binary, m)
-			return err
-		})
+		starting.Go(func() error { return m.StartPasserelle(ctx) })
 	}
 	err := starting.Wait()
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
@@ -260,21 +266,34 @@ func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority)
 	return nil
 }
 
-// ports of one ministry, on its own loopback address.
+// ports of one ministry, on its own loopback address, but for the last two: the
+// SFU's API listens on 127.0.0.1, its media port on every address.
 type ports struct {
 	client, federation, public, private, proxied, host int
+	sfu, media                                         int
 }
 
 // freePorts finds ports that nobody uses now.
 func freePorts(address string) (p ports, err error) {
-	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.proxied, &p.host} {
+	for _, wanted := range []struct {
+		on   string
+		into *int
+	}{
+		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.proxied}, {address, &p.host},
+		{"127.0.0.1", &p.sfu},
+	} {
 		// All stay open until the last is found, so that none is found twice.
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		listener, err := net.Listen("tcp", net.JoinHostPort(wanted.on, "0"))
 		if err != nil {
-			return p, fmt.Errorf("the loopback address %s cannot be used: %w", address, err)
+			return p, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
 		}
 		defer listener.Close()
-		*into = listener.Addr().(*net.TCPAddr).Port
+		*wanted.into = listener.Addr().(*net.TCPAddr).Port
 	}
-	return p, nil
+	media, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		return p, fmt.Errorf("no free UDP port: %w", err)
+	}
+	p.media = media.LocalAddr().(*net.UDPAddr).Port
+	return p, media.Close()
 }

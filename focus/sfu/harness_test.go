@@ -25,7 +25,7 @@ import (
 )
 
 // patience is what a loaded machine may need for anything here.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // record is a log that can be read and waited for.
 type record struct {

@@ -8,6 +8,8 @@ const (
 	reasonEnded = "ended"
 	// reasonStart: a child did not become ready.
 	reasonStart = "start_failed"
+	// reasonHung: a child did not answer any more and was ended.
+	reasonHung = "hung"
 )
 
 type metrics struct {
@@ -24,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "passerelle_sfu_restarts_total",
-			Help: "How often the SFU was started again: ended (it was running), start_failed (it never came so far).",
+			Help: "How often the SFU was started again: ended (it was running), hung (it ran and did not answer), start_failed (it never came so far).",
 		}, []string{"reason"}),
 		start: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "passerelle_sfu_start_duration_seconds",
@@ -34,6 +36,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	m.restarts.WithLabelValues(reasonEnded)
 	m.restarts.WithLabelValues(reasonStart)
+	m.restarts.WithLabelValues(reasonHung)
 	reg.MustRegister(m.up, m.restarts, m.start)
 	return m
 }

@@ -39,6 +39,9 @@ type Options struct {
 	// StopTimeout is how long a child may take to end before it is pressed;
 	// 0 is 10 s.
 	StopTimeout time.Duration
+	// HungAfter is how long a child that runs may leave questions without an
+	// answer before it is ended; 0 is 30 s.
+	HungAfter time.Duration
 	// Executable and Args start a child. Empty is the running binary, even if
 	// another one has taken its place on the disk, with "sfu".
 	Executable string
@@ -79,6 +82,7 @@ func New(o Options) (*Supervisor, error) {
 	}
 	o.StartTimeout = cmp.Or(o.StartTimeout, defaultStartTimeout)
 	o.StopTimeout = cmp.Or(o.StopTimeout, defaultStopTimeout)
+	o.HungAfter = cmp.Or(o.HungAfter, defaultHungAfter)
 	dir, err := filepath.Abs(o.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("server.data_dir: %w", err)
@@ -132,15 +136,20 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 // Run takes over the SFU that runs already or starts one, restarts it when it
 // ends, and stops it when ctx is done. It returns when the SFU is gone. A
 // Passerelle that dies without that leaves the SFU running for the next one.
-// The only error is that of a folder which another Passerelle uses.
+// The only errors are those of a folder which another Passerelle uses, and of
+// one that is gone when an SFU must be started.
 func (s *Supervisor) Run(ctx context.Context) error {
 	dir, err := lockFolder(s.settings.Dir)
 	if err != nil {
 		return err
 	}
 	defer dir.unlock()
-	s.keep(ctx, func(ctx context.Context) error { return s.attend(ctx, dir.File) })
-	return nil
+	return s.keep(ctx, func(ctx context.Context) error {
+		if err := dir.check(s.settings.Dir); err != nil {
+			return err
+		}
+		return s.attend(ctx, dir.File)
+	})
 }
 
 // attend sees one child through its life, from start or takeover to its end.
@@ -172,8 +181,13 @@ func (s *Supervisor) attend(ctx context.Context, dir *os.File) error {
 	s.follow(ctx, child, fresh)
 	s.setReady(true)
 	defer s.setReady(false)
+	life := s.feel(ctx)
+	defer life.stop()
 	select {
 	case <-child.ended:
+	case <-life.hung:
+		child.kill() // it would not hear a signal that it has to handle
+		return errHung
 	case <-l.gone:
 		child.wait(pressTimeout)
 	case <-ctx.Done():

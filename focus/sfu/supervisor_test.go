@@ -3,6 +3,7 @@ package sfu_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,17 +46,50 @@ func TestStartAndStop(t *testing.T) {
 func TestRestart(t *testing.T) {
 	h := open(t, "well", nil)
 	first := h.log.pid(t, 1)
-	began := time.Now()
 	hold(t, first).kill(t)
 	second := h.log.pid(t, 2)
-	require.Less(t, time.Since(began), 2*time.Second)
 	require.NotEqual(t, first, second)
 	require.True(t, <-h.fresh)
 	require.True(t, <-h.fresh)
 	require.False(t, exists(first), "the dead child was not reaped")
 	h.waitReady(t)
 	require.EqualValues(t, 1, h.metric(t, "passerelle_sfu_restarts_total", "ended"))
-	require.Contains(t, h.log.await(t, "The SFU is started again", 1)["error"], "signal: killed")
+	again := h.log.await(t, "The SFU is started again", 1)
+	require.Contains(t, again["error"], "signal: killed")
+	require.EqualValues(t, 0, again["pause_ms"], "a call waits for it")
+}
+
+// TestHang has the kernel take connections for an SFU that does nothing with
+// them, and then somebody answer.
+func TestHang(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	h := open(t, "well", func(o *sfu.Options) {
+		o.Config.Port = listener.Addr().(*net.TCPAddr).Port
+		o.HungAfter = 1500 * time.Millisecond
+	})
+	first := hold(t, h.log.pid(t, 1))
+	require.Contains(t, h.log.await(t, "The SFU is started again", 1)["error"], "did not answer")
+	first.gone(t, patience)
+	require.EqualValues(t, 1, h.metric(t, "passerelle_sfu_restarts_total", "hung"))
+
+	answered := make(chan struct{}, 1000)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable) // it is not well, but it lives
+		answered <- struct{}{}
+	})}
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(listener) }()
+	defer func() { _ = server.Close(); <-serving }()
+	for range 4 {
+		<-answered
+	}
+	before := h.metric(t, "passerelle_sfu_restarts_total", "hung")
+	for range 4 {
+		<-answered
+	}
+	require.Equal(t, before, h.metric(t, "passerelle_sfu_restarts_total", "hung"), "it was ended although it answered")
 }
 
 func TestAdoption(t *testing.T) {
@@ -178,15 +212,37 @@ func TestTwoInOneFolder(t *testing.T) {
 	h.waitReady(t)
 }
 
+// TestFolderIsGone: as long as the SFU runs, nothing; then Passerelle ends, so
+// that it is started anew with what is there.
+func TestFolderIsGone(t *testing.T) {
+	for name, anew := range map[string]bool{"moved": false, "made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			h := prepare(t, "well", func(o *sfu.Options) { o.DataDir = filepath.Join(o.DataDir, "data") })
+			ended := make(chan error, 1)
+			go func() { ended <- h.Run(t.Context()) }()
+			h.waitReady(t)
+			child := hold(t, h.log.pid(t, 1))
+			require.NoError(t, os.Rename(h.dir(), h.dir()+".moved"))
+			if anew {
+				require.NoError(t, os.Mkdir(h.dir(), 0o700))
+			}
+			h.waitReady(t)
+			require.False(t, child.ends(t, 0))
+			child.kill(t)
+			require.ErrorContains(t, <-ended, "moved or removed")
+		})
+	}
+}
+
 func TestStopOrder(t *testing.T) {
 	for mode, want := range map[string]struct {
-		signals  []any
-		late     []any
-		at, most time.Duration
+		signals []any
+		late    []any
+		least   time.Duration
 	}{
-		"well":            {[]any{"signal 1"}, nil, 0, patience},
-		"hard of hearing": {[]any{"signal 1", "signal 2"}, []any{"terminated"}, 300 * time.Millisecond, 2300 * time.Millisecond},
-		"deaf":            {[]any{"signal 1", "signal 2"}, []any{"terminated", "terminated"}, 2300 * time.Millisecond, 7 * time.Second},
+		"well":            {[]any{"signal 1"}, nil, 0},
+		"hard of hearing": {[]any{"signal 1", "signal 2"}, []any{"terminated"}, 300 * time.Millisecond},
+		"deaf":            {[]any{"signal 1", "signal 2"}, []any{"terminated", "terminated"}, 2300 * time.Millisecond},
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -197,8 +253,7 @@ func TestStopOrder(t *testing.T) {
 			h.close(t)
 			took := time.Since(began)
 			require.False(t, exists(pid))
-			require.GreaterOrEqual(t, took, want.at)
-			require.Less(t, took, want.most)
+			require.GreaterOrEqual(t, took, want.least)
 			var signals, late []any
 			said, _ := h.log.all("The SFU says")
 			for _, e := range said {

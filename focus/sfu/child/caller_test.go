@@ -20,7 +20,7 @@ const (
 	// frameTime is the length of one Opus frame.
 	frameTime = 20 * time.Millisecond
 	// patience is what a loaded machine may need for anything here.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // caller is one participant: it sends numbered Opus frames and takes down what
