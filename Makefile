@@ -15,8 +15,8 @@ test: ## everything that CI runs, on real parts
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts
 
-bench: ## what a token costs, beside a bare service
-	@go run ./bench
+bench: ## what tokens, signalling, joins and media cost (ARGS='-only tokens')
+	@go run ./bench $(ARGS)
 
 build: ## the binary, ./passerelle
 	go build -o passerelle .

@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +15,8 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
 	"github.com/stretchr/testify/require"
+
+	doortokens "passerelle/focus/livekit"
 )
 
 // patience is for what must happen: on a machine with much else to do, late.
@@ -46,8 +46,21 @@ func join(t *testing.T, i *instance, user string) *participant {
 // happens to the SFU.
 func joinDirectly(t *testing.T, i *instance, user string) *participant {
 	t.Helper()
+	return connect(t, user, fmt.Sprintf("ws://127.0.0.1:%d", i.sfuPort), i.sfuToken(user))
+}
+
+// sfuToken is what the door would give to the SFU for the user's token.
+func (i *instance) sfuToken(user string) string {
+	i.t.Helper()
 	_, jwt := i.token(user)
-	return connect(t, user, fmt.Sprintf("ws://127.0.0.1:%d", i.sfuPort), jwt)
+	id, secret := i.key()
+	door, err := doortokens.NewDoorTokens(id, secret)
+	require.NoError(i.t, err)
+	ticket, err := doortokens.NewVerifier(door).Verify(jwt)
+	require.NoError(i.t, err)
+	signed, err := doortokens.NewTokens(id, secret).Resign(ticket)
+	require.NoError(i.t, err)
+	return signed
 }
 
 func connect(t *testing.T, user, url, jwt string) *participant {
@@ -216,10 +229,7 @@ func TestExternalSFU(t *testing.T) {
 	}
 	other := newInstance(t)
 	other.start()
-	data, err := os.ReadFile(filepath.Join(other.dir, "data", "livekit.key"))
-	require.NoError(t, err)
-	key, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
-	require.True(t, ok)
+	key, secret := other.key()
 	i := newInstanceWith(t, func(*instance, int, int) string {
 		return fmt.Sprintf("{mode: external, url: %q, key: %q, secret: %q}", fmt.Sprintf("ws://127.0.0.1:%d", other.sfuPort), key, secret)
 	})

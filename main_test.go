@@ -74,6 +74,7 @@ server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %
 log: {level: debug, format: json}
 database: {path: %[4]q}
 livekit: %[5]s
+focus: {membership: unverified}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
@@ -149,6 +150,16 @@ func (i *instance) token(user string) (url, jwt string) {
 	var got struct{ URL, JWT string }
 	require.NoError(i.t, json.NewDecoder(answer.Body).Decode(&got))
 	return got.URL, got.JWT
+}
+
+// key is the key that the SFU of this instance knows.
+func (i *instance) key() (id, secret string) {
+	i.t.Helper()
+	data, err := os.ReadFile(filepath.Join(i.dir, "data", "livekit.key"))
+	require.NoError(i.t, err)
+	id, secret, ok := strings.Cut(strings.TrimSpace(string(data)), ": ")
+	require.True(i.t, ok)
+	return id, secret
 }
 
 // freePorts finds ports that are free for TCP and UDP alike.

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +25,8 @@ import (
 	"passerelle/federation"
 	"passerelle/focus"
 	"passerelle/focus/door"
+	"passerelle/focus/homeserver"
+	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
 	"passerelle/migrations"
 )
@@ -52,6 +55,7 @@ type App struct {
 
 	publicListener  net.Listener
 	privateListener net.Listener
+	proxiedListener net.Listener // nil when it is off
 
 	database *dbutil.Database
 	policy   *federation.Policy
@@ -59,7 +63,12 @@ type App struct {
 	openID   *federation.OpenID
 	sfu      sfuServer
 	rooms    *livekit.Rooms
+	sfus     map[string]sfuEntry
+	tickets  *livekit.Verifier
 	tokens   *livekit.Tokens
+	home     *homeserver.Client // nil without a homeserver of our own
+	members  *homeserver.Membership
+	leaves   *leave.Leaves
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
@@ -77,7 +86,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	for _, build := range []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
 	} {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
@@ -98,7 +107,7 @@ func (a *App) registerProcess() {
 	a.reloads = newReloadMetrics(a.registry)
 }
 
-// listen binds both listeners before anything else, so that a port that is
+// listen binds the listeners before anything else, so that a port that is
 // taken is known before a child is started or a database touched.
 func (a *App) listen(ctx context.Context, c *config.Config) error {
 	var lc net.ListenConfig
@@ -108,7 +117,11 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 	}{
 		{"server.listen", c.Server.Listen, &a.publicListener},
 		{"server.private_listen", c.Server.PrivateListen, &a.privateListener},
+		{"homeserver.listen", c.Homeserver.Listen, &a.proxiedListener},
 	} {
+		if l.address == "" {
+			continue
+		}
 		listener, err := lc.Listen(ctx, "tcp", l.address)
 		if err != nil {
 			if errors.Is(err, syscall.EADDRINUSE) {
@@ -166,28 +179,87 @@ func (a *App) buildSFU(_ context.Context, c *config.Config) (err error) {
 		return err
 	}
 	key, secret := a.sfu.Key()
-	a.tokens = livekit.NewTokens(key, secret.Reveal())
 	a.rooms, err = livekit.NewRooms(livekit.RoomsOptions{URL: a.sfu.APIURL(), Key: key, Secret: secret.Reveal()})
-	return err
+	if err != nil {
+		return err
+	}
+	own := livekit.NewTokens(key, secret.Reveal())
+	gated, err := livekit.NewDoorTokens(key, secret.Reveal())
+	if err != nil {
+		return err
+	}
+	a.sfus = map[string]sfuEntry{c.LiveKit.Mode: {server: a.sfu, tokens: own}}
+	// Whatever clients are given now, they may still have what they were given
+	// before the configuration changed, and what the SFU made for them.
+	a.tickets = livekit.NewVerifier(gated, own)
+	a.tokens = gated
+	if c.LiveKit.Signalling == "direct" {
+		a.tokens = own
+	}
+	return nil
 }
 
-func (a *App) buildFocus(_ context.Context, c *config.Config) error {
-	publicURL, err := url.Parse(c.Server.PublicURL)
+// signallingURL is where clients are sent.
+func signallingURL(c *config.Config) (*url.URL, error) {
+	key, address := "server.public_url", c.Server.PublicURL
+	if c.LiveKit.Signalling == "direct" {
+		key, address = "livekit.public_url", c.LiveKit.PublicURL
+	}
+	parsed, err := url.Parse(address)
 	if err != nil {
-		return fmt.Errorf("server.public_url: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return parsed, nil
+}
+
+// buildHomeserver: without a token there is nothing that we could ask it.
+func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
+	if c.Focus.Membership == "unverified" {
+		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
+	}
+	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
+		return nil
+	}
+	a.home = homeserver.NewClient(homeserver.Options{
+		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
+	})
+	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
+	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
+	return nil
+}
+
+// roomsKeptInMind is for how long the SFU is not asked again to have the room of
+// a call. The shortest life of a room that nobody is in is that of
+// focus.departure_timeout, 20 s by default.
+const roomsKeptInMind = 5 * time.Second
+
+func (a *App) buildFocus(_ context.Context, c *config.Config) error {
+	signalling, err := signallingURL(c)
+	if err != nil {
+		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
+	var members focus.Members
+	if a.members != nil {
+		members = a.members
+	}
 	a.focus, err = focus.New(focus.Options{
-		Config:     c.Focus,
-		Store:      focus.NewStore(a.database),
-		Verifier:   a.openID,
-		Policy:     a.policy,
-		SFU:        patientRooms{a.sfu, a.rooms},
-		Tokens:     a.tokens,
-		Limits:     a.limits,
-		PublicURL:  publicURL,
-		Log:        log,
-		Registerer: a.registry,
+		Config:          c.Focus,
+		Store:           focus.NewStore(a.database),
+		Verifier:        a.openID,
+		Policy:          a.policy,
+		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
+		Home:            c.LiveKit.Mode,
+		Tokens:          a.tokens,
+		Limits:          a.limits,
+		RoomsKeptInMind: roomsKeptInMind,
+		Members:         members,
+		ServerName:      c.Homeserver.ServerName,
+		Leaves:          a.leaves,
+		Observers:       []focus.Observer{a.leaves},
+		PublicURL:       signalling,
+		Log:             log,
+		Registerer:      a.registry,
 	})
 	if err != nil {
 		return err
@@ -197,6 +269,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Log:        a.log.With().Str("component", "door").Logger(),
 		Registerer: a.registry,
 	})
+	a.focus.UseDoor(a.door)
 	key, secret := a.sfu.Key()
 	a.webhook = livekit.NewWebhook(livekit.WebhookOptions{
 		Key: key, Secret: secret.Reveal(), Receiver: a.focus, Log: log, Registerer: a.registry,
@@ -205,21 +278,26 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 }
 
 // admit joins the door to what it asks: the token's signature, the grant, and
-// an SFU that is ready.
-func (a *App) admit(ctx context.Context, token string) (*url.URL, error) {
-	admission, err := a.tokens.Verify(token)
+// an SFU that is ready. What the SFU gets is a token of its own, made now.
+func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
+	ticket, err := a.tickets.Verify(token)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	}
-	if err := a.sfu.WaitReady(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the SFU: %w", err)
-	}
-	err = a.focus.Admit(ctx, admission.Room, admission.Identity, admission.NotBefore)
+	admission, err := a.focus.Admit(ctx, ticket)
 	switch {
 	case errors.Is(err, focus.ErrNotAdmitted):
-		return nil, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
+	case errors.Is(err, focus.ErrNoCall):
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrNoRoom, err)
 	case err != nil:
-		return nil, err
+		return door.Pass{}, err
 	}
-	return a.sfu.APIURL(), nil
+	entry := a.sfus[admission.SFU]
+	ticket.Publish = admission.Publish
+	signed, err := entry.tokens.Resign(ticket)
+	if err != nil {
+		return door.Pass{}, err
+	}
+	return door.Pass{Room: ticket.Room, Identity: ticket.Identity, SFU: entry.server.APIURL(), Token: signed}, nil
 }

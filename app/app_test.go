@@ -11,12 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	protocol "github.com/livekit/protocol/livekit"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"passerelle/app"
 	"passerelle/config"
@@ -40,6 +43,16 @@ type program struct {
 	private string
 	made    atomic.Int32 // rooms that the SFU was asked to make
 	file    string       // the configuration
+
+	mu      sync.Mutex
+	removed []string // whom the SFU was asked to remove
+}
+
+// removedFromSFU are the identities that the SFU was asked to remove.
+func (p *program) removedFromSFU() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removed
 }
 
 func startProgram(t *testing.T) *program {
@@ -55,7 +68,15 @@ func startLogging(t *testing.T, log zerolog.Logger) *program {
 		case strings.HasSuffix(r.URL.Path, "/CreateRoom"):
 			p.made.Add(1)
 			w.Header().Set("Content-Type", "application/protobuf")
-		case strings.HasSuffix(r.URL.Path, "/ListRooms"):
+		case strings.HasSuffix(r.URL.Path, "/RemoveParticipant"):
+			var who protocol.RoomParticipantIdentity
+			body, _ := io.ReadAll(r.Body)
+			_ = proto.Unmarshal(body, &who)
+			p.mu.Lock()
+			p.removed = append(p.removed, who.Identity)
+			p.mu.Unlock()
+			w.Header().Set("Content-Type", "application/protobuf")
+		case strings.HasSuffix(r.URL.Path, "/ListRooms"), strings.HasSuffix(r.URL.Path, "/ListParticipants"):
 			w.Header().Set("Content-Type", "application/protobuf")
 		case strings.HasPrefix(r.URL.Path, "/rtc"):
 			fmt.Fprint(w, "success")
@@ -76,7 +97,7 @@ federation:
   ca_files: [%q]
   timeout: 2s
   rules: [{server: %q, access: create}, {server: "127.0.0.1:1", access: join}]
-focus: {limits: {address: 30, user: 0}}
+focus: {membership: unverified, limits: {address: 30, user: 0}}
 `, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name()))
 	load := func() (*config.Config, error) { return config.Load(p.file, nil) }
 	c, err := load()
@@ -130,7 +151,7 @@ func (p *program) rows(t *testing.T) int {
 	require.NoError(t, err)
 	defer db.Close()
 	total := 0
-	for _, table := range []string{"call_session", "call_grant", "call_participant", "webhook_seen"} {
+	for _, table := range []string{"call_session", "call_grant", "call_participant", "webhook_seen", "delayed_leave"} {
 		var n int
 		require.NoError(t, db.QueryRow(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n))
 		total += n
@@ -140,7 +161,9 @@ func (p *program) rows(t *testing.T) int {
 
 func TestTokensUnderAnyPrefix(t *testing.T) {
 	p := startProgram(t)
-	tokens := livekit.NewTokens(sfuKey, sfuSecret)
+	door, err := livekit.NewDoorTokens(sfuKey, sfuSecret)
+	require.NoError(t, err)
+	tokens := livekit.NewVerifier(door)
 	for _, c := range []struct {
 		path, body string
 		identity   matrixrtc.Identity
@@ -190,38 +213,40 @@ func TestBadRequests(t *testing.T) {
 		asks               int // how often the homeserver is asked
 		misbehave          federationtest.Misbehaviour
 	}{
-		"not JSON":               {path: "/sfu/get", body: "{", status: 400, code: "M_NOT_JSON"},
-		"nothing":                {path: "/get_token", body: "", status: 400, code: "M_NOT_JSON"},
-		"an array":               {path: "/sfu/get", body: "[]", status: 400, code: "M_NOT_JSON"},
-		"two documents":          {path: "/sfu/get", body: "{}{}", status: 400, code: "M_NOT_JSON"},
-		"deep nesting":           {path: "/sfu/get", body: strings.Repeat("[", 20000), status: 400, code: "M_NOT_JSON"},
-		"wrong type":             {path: "/sfu/get", body: with(p.legacy(), `"!r:hs"`, `7`), status: 400, code: "M_NOT_JSON"},
-		"wrong type inside":      {path: "/get_token", body: with(p.standalone(), `"m"`, `{}`), status: 400, code: "M_NOT_JSON"},
-		"too large":              {path: "/sfu/get", body: `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, status: 413, code: "M_TOO_LARGE"},
-		"no room":                {path: "/sfu/get", body: with(p.legacy(), `"!r:hs"`, `""`), status: 400, code: "M_BAD_JSON"},
-		"no room_id":             {path: "/get_token", body: with(p.standalone(), `"room_id"`, `"room"`), status: 400, code: "M_BAD_JSON"},
-		"no slot":                {path: "/get_token", body: with(p.standalone(), `m.call#ROOM`, ``), status: 400, code: "M_BAD_JSON"},
-		"no member id":           {path: "/get_token", body: with(p.standalone(), `"id":"m"`, `"id":""`), status: 400, code: "M_BAD_JSON"},
-		"no claimed device":      {path: "/get_token", body: with(p.standalone(), `"DEV"`, `null`), status: 400, code: "M_BAD_JSON"},
-		"no OpenID token":        {path: "/sfu/get", body: `{"room":"!r","device_id":"D"}`, status: 400, code: "M_BAD_JSON"},
-		"room too long":          {path: "/sfu/get", body: with(p.legacy(), "!r:hs", "!"+strings.Repeat("r", 255)), status: 400, code: "M_BAD_JSON"},
-		"control character":      {path: "/sfu/get", body: with(p.legacy(), "!r:hs", `!\u0000`), status: 400, code: "M_BAD_JSON"},
-		"colon in the device":    {path: "/sfu/get", body: with(p.legacy(), `"DEV"`, `"8448:DEV"`), status: 400, code: "M_BAD_JSON"},
-		"half a delegation":      {path: "/sfu/get", body: with(p.legacy(), `{`, `{"delay_id":"x",`), status: 400, code: "M_BAD_JSON"},
-		"a delegation":           {path: "/get_token", body: with(p.standalone(), `{`, `{"delay_id":"x","delay_timeout":1000,`), status: 400, code: "M_BAD_JSON"},
-		"unknown server":         {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), foreign.Name()), status: 403, code: "M_FORBIDDEN"},
-		"server is an address":   {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), p.home.Name()+"/x?"), status: 403, code: "M_FORBIDDEN"},
-		"server is down":         {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), "127.0.0.1:1"), status: 401, code: "M_UNAUTHORIZED"},
-		"expired OpenID token":   {path: "/sfu/get", body: with(p.legacy(), `"access_token":"`, `"access_token":"old`), status: 401, code: "M_UNAUTHORIZED", asks: 1},
-		"another user":           {path: "/get_token", body: with(p.standalone(), `"@ana:`, `"@eve:`), status: 401, code: "M_UNAUTHORIZED", asks: 1},
-		"foreign sub":            {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Body(`{"sub":"@ana:victim.example"}`)},
-		"homeserver fails":       {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Status(500)},
-		"homeserver redirects":   {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Redirect("http://127.0.0.1/")},
-		"GET":                    {method: "GET", path: "/sfu/get", status: 405},
-		"PUT":                    {method: "PUT", path: "/get_token", body: p.standalone(), status: 405},
-		"DELETE":                 {method: "DELETE", path: "/get_token", status: 405},
-		"delegation, empty":      {path: "/delegate_delayed_leave", status: 404, code: "M_UNRECOGNIZED"},
-		"delegation":             {path: "/delegate_delayed_leave", body: p.standalone(), status: 404, code: "M_UNRECOGNIZED"},
+		"not JSON":              {path: "/sfu/get", body: "{", status: 400, code: "M_NOT_JSON"},
+		"nothing":               {path: "/get_token", body: "", status: 400, code: "M_NOT_JSON"},
+		"an array":              {path: "/sfu/get", body: "[]", status: 400, code: "M_NOT_JSON"},
+		"two documents":         {path: "/sfu/get", body: "{}{}", status: 400, code: "M_NOT_JSON"},
+		"deep nesting":          {path: "/sfu/get", body: strings.Repeat("[", 20000), status: 400, code: "M_NOT_JSON"},
+		"wrong type":            {path: "/sfu/get", body: with(p.legacy(), `"!r:hs"`, `7`), status: 400, code: "M_NOT_JSON"},
+		"wrong type inside":     {path: "/get_token", body: with(p.standalone(), `"m"`, `{}`), status: 400, code: "M_NOT_JSON"},
+		"too large":             {path: "/sfu/get", body: `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, status: 413, code: "M_TOO_LARGE"},
+		"no room":               {path: "/sfu/get", body: with(p.legacy(), `"!r:hs"`, `""`), status: 400, code: "M_BAD_JSON"},
+		"no room_id":            {path: "/get_token", body: with(p.standalone(), `"room_id"`, `"room"`), status: 400, code: "M_BAD_JSON"},
+		"no slot":               {path: "/get_token", body: with(p.standalone(), `m.call#ROOM`, ``), status: 400, code: "M_BAD_JSON"},
+		"no member id":          {path: "/get_token", body: with(p.standalone(), `"id":"m"`, `"id":""`), status: 400, code: "M_BAD_JSON"},
+		"no claimed device":     {path: "/get_token", body: with(p.standalone(), `"DEV"`, `null`), status: 400, code: "M_BAD_JSON"},
+		"no OpenID token":       {path: "/sfu/get", body: `{"room":"!r","device_id":"D"}`, status: 400, code: "M_BAD_JSON"},
+		"room too long":         {path: "/sfu/get", body: with(p.legacy(), "!r:hs", "!"+strings.Repeat("r", 255)), status: 400, code: "M_BAD_JSON"},
+		"control character":     {path: "/sfu/get", body: with(p.legacy(), "!r:hs", `!\u0000`), status: 400, code: "M_BAD_JSON"},
+		"colon in the device":   {path: "/sfu/get", body: with(p.legacy(), `"DEV"`, `"8448:DEV"`), status: 400, code: "M_BAD_JSON"},
+		"half a delegation":     {path: "/sfu/get", body: with(p.legacy(), `{`, `{"delay_id":"x",`), status: 400, code: "M_BAD_JSON"},
+		"a delegation":          {path: "/get_token", body: with(p.standalone(), `{`, `{"delay_id":"x","delay_timeout":1000,`), status: 400, code: "M_BAD_JSON", asks: 1},
+		"unknown server":        {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), foreign.Name()), status: 403, code: "M_FORBIDDEN"},
+		"server is an address":  {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), p.home.Name()+"/x?"), status: 403, code: "M_FORBIDDEN"},
+		"server is down":        {path: "/sfu/get", body: with(p.legacy(), p.home.Name(), "127.0.0.1:1"), status: 401, code: "M_UNAUTHORIZED"},
+		"expired OpenID token":  {path: "/sfu/get", body: with(p.legacy(), `"access_token":"`, `"access_token":"old`), status: 401, code: "M_UNAUTHORIZED", asks: 1},
+		"another user":          {path: "/get_token", body: with(p.standalone(), `"@ana:`, `"@eve:`), status: 401, code: "M_UNAUTHORIZED", asks: 1},
+		"foreign sub":           {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Body(`{"sub":"@ana:victim.example"}`)},
+		"homeserver fails":      {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Status(500)},
+		"homeserver redirects":  {path: "/sfu/get", body: p.legacy(), status: 401, code: "M_UNAUTHORIZED", asks: 1, misbehave: federationtest.Redirect("http://127.0.0.1/")},
+		"GET":                   {method: "GET", path: "/sfu/get", status: 405},
+		"PUT":                   {method: "PUT", path: "/get_token", body: p.standalone(), status: 405},
+		"DELETE":                {method: "DELETE", path: "/get_token", status: 405},
+		"delegation, empty":     {path: "/delegate_delayed_leave", status: 400, code: "M_NOT_JSON"},
+		"delegation of nothing": {path: "/delegate_delayed_leave", body: p.standalone(), status: 400, code: "M_BAD_JSON"},
+		"delegation, no client API": {path: "/delegate_delayed_leave", body: with(p.standalone(), `{`, `{"delay_id":"x","delay_timeout":1000,`),
+			status: 400, code: "M_BAD_JSON", asks: 1},
 		"no such route":          {path: "/sfu", body: p.legacy(), status: 404, code: "M_UNRECOGNIZED"},
 		"LiveKit's room service": {path: "/twirp/livekit.RoomService/CreateRoom", body: "{}", status: 404, code: "M_UNRECOGNIZED"},
 		"LiveKit's WHIP":         {path: "/whip/v1", status: 404, code: "M_UNRECOGNIZED"},

@@ -20,9 +20,9 @@ type check struct {
 	ask  func(context.Context) error
 }
 
-// newPrivate is the handler of the private listener: health, metrics, and the
-// webhooks of the SFU.
-func newPrivate(checks []check, gatherer prometheus.Gatherer, webhook http.Handler) http.Handler {
+// newPrivate is the handler of the private listener: health, metrics, the
+// webhooks of the SFU, and what operators do by hand.
+func newPrivate(checks []check, gatherer prometheus.Gatherer, webhook http.Handler, grants revoker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
@@ -30,6 +30,7 @@ func newPrivate(checks []check, gatherer prometheus.Gatherer, webhook http.Handl
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { serveReadiness(w, r, checks) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.Handle(webhookPath, webhook)
+	mux.Handle("POST /admin/revoke", revocations{grants})
 	return mux
 }
 

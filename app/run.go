@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"passerelle/focus/proxied"
 )
 
 // Start starts everything, in this order, and returns. Stop ends it in the
@@ -26,8 +28,15 @@ func (a *App) Start(context.Context) error {
 		return err
 	}
 	a.life.run("focus", a.focus.Run)
-	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook))
+	a.life.run("leaves", a.leaves.Run)
+	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
+	if a.proxiedListener != nil {
+		a.serve("proxied listener", a.proxiedListener, proxied.New(proxied.Options{
+			HSToken: a.options.Config.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched,
+			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
+		}))
+	}
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().
@@ -41,14 +50,11 @@ func (a *App) Start(context.Context) error {
 
 // lastWords gives the signalling connections, whose SFU has just ended, a
 // moment to carry its goodbye to the clients. Those to an SFU that goes on have
-// no such end and are cut by what is stopped next.
+// no such end and are cut.
 func (a *App) lastWords(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	if err := a.door.Wait(ctx); err != nil {
-		a.log.Debug().Err(err).Msg("Signalling connections are cut")
-	}
-	return nil
+	return a.door.Stop(ctx)
 }
 
 // PublicAddr is the address of the public listener.
@@ -56,6 +62,14 @@ func (a *App) PublicAddr() net.Addr { return a.publicListener.Addr() }
 
 // PrivateAddr is the address of the private listener.
 func (a *App) PrivateAddr() net.Addr { return a.privateListener.Addr() }
+
+// ProxiedAddr is the address of the homeserver's listener, nil when it is off.
+func (a *App) ProxiedAddr() net.Addr {
+	if a.proxiedListener == nil {
+		return nil
+	}
+	return a.proxiedListener.Addr()
+}
 
 // Failed delivers the error of a part that ended by itself. The program cannot
 // go on then; call Stop.
@@ -77,9 +91,11 @@ func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       20 * time.Second,
-		// LiveKit's own WebSockets are hijacked and have no deadline of ours.
-		WriteTimeout:   40 * time.Second,
-		IdleTimeout:    2 * time.Minute,
+		// The door's connections are taken over and have deadlines of their own.
+		WriteTimeout: 40 * time.Second,
+		// Synapse keeps connections for two minutes, and what it sends on one
+		// that we have just closed is lost.
+		IdleTimeout:    5 * time.Minute,
 		MaxHeaderBytes: 128 << 10, // a client's first offer travels in the query
 		BaseContext:    func(net.Listener) context.Context { return requests },
 		ErrorLog:       stdlog.New(errorLog{a.log}, "", 0),
@@ -93,8 +109,8 @@ func (a *App) serve(name string, listener net.Listener, handler http.Handler) {
 			return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 		case <-ctx.Done():
 		}
-		// Hijacked connections, the door's, end with their requests' context;
-		// the others get a moment to finish.
+		// Requests get a moment to finish. The door's connections are none any
+		// more; it ends them itself.
 		time.AfterFunc(time.Second, cancelRequests)
 		defer cancelRequests()
 		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -25,6 +25,12 @@ type sfuServer interface {
 	Run(ctx context.Context) error
 }
 
+// sfuEntry is one SFU of this process: where it is, and the key that it knows.
+type sfuEntry struct {
+	server sfuServer
+	tokens *livekit.Tokens
+}
+
 // newSFU returns the child process or the external SFU of the configuration.
 func (a *App) newSFU(c *config.Config) (sfuServer, error) {
 	if c.LiveKit.Mode == "external" {
@@ -53,6 +59,7 @@ func (a *App) newSFU(c *config.Config) (sfuServer, error) {
 // neither rooms nor participants: the door has each room made again when its
 // first participant comes back.
 func (a *App) sfuReady(ctx context.Context, fresh bool) error {
+	a.leaves.SFUReady(fresh)
 	if !fresh {
 		return nil
 	}
@@ -63,13 +70,14 @@ func (a *App) sfuReady(ctx context.Context, fresh bool) error {
 // restarted, which takes a fraction of a second.
 const restartWait = 5 * time.Second
 
-// patientRooms makes rooms as soon as the SFU is there to make them.
+// patientRooms is the room service that makes rooms as soon as the SFU is there
+// to make them.
 type patientRooms struct {
-	sfu   sfuServer
-	rooms *livekit.Rooms
+	sfu sfuServer
+	*livekit.Rooms
 }
 
-// EnsureRoom implements focus.SFU. An SFU that dies while it is asked is asked
+// EnsureRoom implements [focus.SFU]. An SFU that dies while it is asked is asked
 // once more when it is back: making a room twice is making it once.
 func (p patientRooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, restartWait)
@@ -78,7 +86,7 @@ func (p patientRooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o 
 		if err := p.sfu.WaitReady(ctx); err != nil {
 			return err
 		}
-		err := p.rooms.EnsureRoom(ctx, room, o)
+		err := p.Rooms.EnsureRoom(ctx, room, o)
 		if err == nil || !again || ctx.Err() != nil {
 			return err
 		}

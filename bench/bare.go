@@ -21,9 +21,9 @@ type bare struct {
 	sfu    string
 }
 
-func serveBare(stdin io.Reader) error {
+func serveBare() error {
 	var settings bareSettings
-	if err := json.NewDecoder(stdin).Decode(&settings); err != nil {
+	if err := json.NewDecoder(os.Stdin).Decode(&settings); err != nil {
 		return err
 	}
 	pem, err := os.ReadFile(settings.CAFile)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +31,9 @@ type result struct {
 func (r result) percentile(p float64) float64 {
 	return r.latencies[min(int(p*float64(len(r.latencies))), len(r.latencies)-1)].Seconds() * 1000
 }
+
+// cpuMS is the processor time of one request, in milliseconds.
+func (r result) cpuMS() float64 { return r.cpu.Seconds() * 1000 / float64(r.requests) }
 
 // load asks for tokens on as many connections, each waiting for its answer
 // before it asks again, as long as more says so. Any answer but 200 is an
@@ -81,20 +85,39 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 }
 
 func ask(ctx context.Context, client *http.Client, address string, body []byte) error {
+	_, err := answer(ctx, client, address, body)
+	return err
+}
+
+// answer is the body of a good answer.
+func answer(ctx context.Context, client *http.Client, address string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: status %d: %s", address, answer.StatusCode, text)
 	}
-	return err
+	return text, err
+}
+
+// token is a token of the n-th user for a room of that name.
+func (s *stubs) token(ctx context.Context, p *process, room string, n int) (string, error) {
+	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), "u"+strconv.Itoa(n)+"-"))
+	if err != nil {
+		return "", err
+	}
+	var got struct {
+		JWT string `json:"jwt"`
+	}
+	err = json.Unmarshal(text, &got)
+	return got.JWT, err
 }
 
 // body is the n-th request: each has a fresh OpenID token.
@@ -105,6 +128,11 @@ func (s *stubs) body(route string, n int) []byte {
 		return fmt.Appendf(nil, `{"room":"!r%s:bench","device_id":"DEVICE","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600}}`,
 			room, token, s.name)
 	}
-	return fmt.Appendf(nil, `{"room_id":"!r%s:bench","slot_id":"m.call#ROOM","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600},"member":{"id":"member","claimed_user_id":"@u%s:%s","claimed_device_id":"DEVICE"}}`,
+	return s.standalone("r"+room, user, token)
+}
+
+// standalone is the body of a request to /get_token.
+func (s *stubs) standalone(room, user, token string) []byte {
+	return fmt.Appendf(nil, `{"room_id":"!%s:bench","slot_id":"m.call#ROOM","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600},"member":{"id":"member","claimed_user_id":"@u%s:%s","claimed_device_id":"DEVICE"}}`,
 		room, token, s.name, user, s.name)
 }

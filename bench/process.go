@@ -19,11 +19,20 @@ import (
 // process is a service under test.
 type process struct {
 	command *exec.Cmd
+	pid     int
 	address string
 	said    bytes.Buffer
 }
 
-func startPasserelle(ctx context.Context, binary, dir string, world *stubs) (*process, error) {
+// startPasserelle starts the real binary, with the SFU that sends everything
+// back.
+func startPasserelle(ctx context.Context, binary, dir string, world *stubs, environment ...string) (*process, error) {
+	return startWith(ctx, binary, dir, world,
+		fmt.Sprintf("{mode: external, url: %q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}", world.sfu.address), environment...)
+}
+
+// startWith is startPasserelle with another livekit section.
+func startWith(ctx context.Context, binary, dir string, world *stubs, livekit string, environment ...string) (*process, error) {
 	public, private, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -33,17 +42,47 @@ func startPasserelle(ctx context.Context, binary, dir string, world *stubs) (*pr
 server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %[3]q}
 log: {level: error, format: json}
 database: {path: %[4]q}
-livekit: {mode: external, url: %[5]q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}
+livekit: %[5]s
 focus: {limits: {address: 0, server: 0, user: 0}}
+homeserver: {server_name: %[7]q, url: %[8]q, as_token: 3d1f7c09be5a42d4a7c1f20e68b9d5c7}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
   rules: [{server: %[7]q, access: create}]
-`, public, private, dir, filepath.Join(dir, "bench.db"), world.sfu.URL, world.caFile, world.name)
+`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name, world.clientAPI.URL)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return start(ctx, exec.Command(binary, "-config", file), public)
+	command := exec.Command(binary, "-config", file)
+	command.Env = append(os.Environ(), environment...)
+	return start(ctx, command, public)
+}
+
+// inherited is the number of the file that a process finds its listener in.
+const inherited = 3
+
+// startEcho starts the SFU that sends everything back.
+func startEcho(ctx context.Context) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	command := exec.Command(self, "echo")
+	command.ExtraFiles = []*os.File{file}
+	return start(ctx, command, listener.Addr().String())
 }
 
 // bareSettings is what the bare service is told on its standard input.
@@ -60,7 +99,7 @@ func startBare(ctx context.Context, world *stubs) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := json.Marshal(bareSettings{public, world.caFile, world.sfu.URL})
+	settings, err := json.Marshal(bareSettings{public, world.caFile, world.sfu.address})
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +116,7 @@ func start(ctx context.Context, command *exec.Cmd, address string) (*process, er
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
+	p.pid = command.Process.Pid
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var dialer net.Dialer
@@ -99,13 +139,28 @@ func (p *process) stop() {
 	_ = p.command.Wait()
 }
 
+// child is the process that answers at that control socket with its number. It
+// is not ours to stop.
+func child(socket, address string) (*process, error) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var hello struct{ PID int }
+	if err := json.NewDecoder(conn).Decode(&hello); err != nil {
+		return nil, err
+	}
+	return &process{pid: hello.PID, address: address}, nil
+}
+
 // clockTicks is how many of the kernel's ticks make a second, on every Linux
 // that Go runs on.
 const clockTicks = 100
 
 // cpu is the processor time that the process has used, in user and kernel.
 func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
 	if err != nil {
 		return 0, err
 	}
@@ -125,7 +180,7 @@ func (p *process) cpu() (time.Duration, error) {
 
 // rss is the memory that the process occupies, in MiB.
 func (p *process) rss() (float64, error) {
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.command.Process.Pid))
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
 	if err != nil {
 		return 0, err
 	}

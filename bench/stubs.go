@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -12,16 +13,17 @@ import (
 	"sync/atomic"
 )
 
-// stubs are a homeserver that knows whose every token is, and an SFU that has
-// every room.
+// stubs are a homeserver that knows whose every token is, and an SFU that sends
+// back what it is told.
 type stubs struct {
-	homeserver, sfu *httptest.Server
+	homeserver, clientAPI *httptest.Server
+	sfu                   *process
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
 	connections  atomic.Int64 // made to the homeserver
 }
 
-func newStubs(dir string) (*stubs, error) {
+func newStubs(ctx context.Context, dir string) (*stubs, error) {
 	s := &stubs{}
 	s.homeserver = httptest.NewUnstartedServer(http.HandlerFunc(s.userinfo))
 	s.homeserver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -36,10 +38,13 @@ func newStubs(dir string) (*stubs, error) {
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
-	s.sfu = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/protobuf")
+	s.clientAPI = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"joined":true}`)
 	}))
-	return s, nil
+	var err error
+	s.sfu, err = startEcho(ctx)
+	return s, err
 }
 
 // userinfo: the token of user 7 begins with u7-.
@@ -54,6 +59,7 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *stubs) close() {
+	s.sfu.stop()
 	s.homeserver.Close()
-	s.sfu.Close()
+	s.clientAPI.Close()
 }

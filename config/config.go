@@ -16,6 +16,9 @@ type Config struct {
 	Focus      Focus      `mapstructure:"focus"`
 	Homeserver Homeserver `mapstructure:"homeserver"`
 	Federation Federation `mapstructure:"federation"`
+	// DropIn is nil unless Passerelle stands in for an lk-jwt-service. No key
+	// sets it.
+	DropIn *DropIn `mapstructure:"-"`
 }
 
 // Server is where Passerelle listens and how the world reaches it.
@@ -114,6 +117,13 @@ type Focus struct {
 	DepartureTimeout time.Duration `mapstructure:"departure_timeout"`
 	// MaxParticipants in one call; 0 is no limit.
 	MaxParticipants int `mapstructure:"max_participants"`
+	// Membership is required, when tokens are for those alone who are joined
+	// to the Matrix room as our own homeserver sees it, or unverified, when
+	// nobody is asked.
+	Membership string `mapstructure:"membership"`
+	// Delegation takes over the leaves that clients left with their homeserver
+	// (MSC4140): puts them off and has them sent.
+	Delegation bool `mapstructure:"delegation"`
 	// Limits bound how often tokens are asked for.
 	Limits Limits `mapstructure:"limits"`
 }
@@ -136,8 +146,12 @@ type Homeserver struct {
 	ServerName string `mapstructure:"server_name"`
 	// URL is its client-server API as this machine reaches it, http or https.
 	URL string `mapstructure:"url"`
-	// ASToken is the as_token of our registration there: with it delayed
-	// events are managed without the limits that strangers have.
+	// Listen is the address at which it hands us the requests of its users and
+	// of other homeservers (MSC4512). Empty is off.
+	Listen string `mapstructure:"listen"`
+	// ASToken is the as_token of our registration there: with it is asked who
+	// is in a room, and delayed events are managed without the limits that
+	// strangers have.
 	ASToken     Secret `mapstructure:"as_token"`
 	ASTokenFile string `mapstructure:"as_token_file"`
 	// HSToken is the hs_token of our registration there: it proves that a

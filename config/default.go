@@ -35,6 +35,8 @@ func Default() Config {
 			TokenLifetime:    time.Hour,
 			EmptyTimeout:     5 * time.Minute,
 			DepartureTimeout: 20 * time.Second,
+			Membership:       "required",
+			Delegation:       true,
 			Limits:           Limits{Address: 100, Server: 500, User: 5},
 		},
 		Federation: Federation{

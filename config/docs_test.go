@@ -80,9 +80,9 @@ func TestDocsExamples(t *testing.T) {
 		require.True(t, strings.HasPrefix(row[2], key{path: row[1]}.variable()+"="))
 	}
 	require.Len(t, variables, 4)
-	_, err = config.Load("", variables)
+	_, err = config.Load("", append(variables, unverified))
 	require.NoError(t, err)
 
-	_, err = load(t, "server:\n  listn: ':1'\nlivekit: {embedded: {stun_servers: [stun.example.gouv.fr]}}\n")
+	_, err = load(t, "server:\n  listn: ':1'\nlivekit: {embedded: {stun_servers: [stun.example.gouv.fr]}}\nfocus: {membership: unverified}\n")
 	require.Contains(t, text, "\n```\n"+err.Error()+"\n```\n")
 }

@@ -25,13 +25,14 @@ func example(t *testing.T) string {
 func TestExampleIsTheDefault(t *testing.T) {
 	want := config.Default()
 	want.Server.PublicURL = "https://rtc.example.org"
-	got, err := config.Load(exampleFile, []string{publicURL})
+	want.Focus.Membership = "unverified"
+	got, err := config.Load(exampleFile, []string{publicURL, unverified})
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(&want, got))
 
-	_, err = config.Load(exampleFile, nil)
+	_, err = config.Load(exampleFile, []string{unverified})
 	require.Equal(t, []string{"server.public_url: is missing (write the address that clients reach, such as https://rtc.example.gouv.fr)"},
-		lines(t, err), "nothing else has to be set")
+		lines(t, err), "nothing else has to be set, but for the homeserver")
 }
 
 // TestExampleExplainsEveryKey finds each key of the structs in the example,
@@ -68,7 +69,7 @@ func TestExamplesInComments(t *testing.T) {
 		}
 	}
 	text = commentedOut.ReplaceAllString(text, "$1$2")
-	c, err := load(t, text, publicURL)
+	c, err := load(t, text, publicURL, unverified)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff([]config.FederationRule{
 		{Server: "interieur.example.gouv.fr", Access: "create"},

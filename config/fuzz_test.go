@@ -35,7 +35,7 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		environ := []string{publicURL, "PASSERELLE_FEDERATION_RULES=" + rules}
+		environ := []string{publicURL, unverified, "PASSERELLE_FEDERATION_RULES=" + rules}
 		c, err := config.Load(path, environ)
 		again, errAgain := config.Load(path, environ)
 		if !reflect.DeepEqual(c, again) || !reflect.DeepEqual(err, errAgain) {

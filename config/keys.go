@@ -29,6 +29,9 @@ func leaves() []leaf { return appendLeaves(nil, reflect.TypeFor[Config](), "", n
 func appendLeaves(list []leaf, section reflect.Type, prefix string, index []int) []leaf {
 	for i := range section.NumField() {
 		field := section.Field(i)
+		if !isKey(field) {
+			continue
+		}
 		path := prefix + field.Tag.Get("mapstructure")
 		at := append(slices.Clone(index), i)
 		if field.Type.Kind() == reflect.Struct {
@@ -39,6 +42,9 @@ func appendLeaves(list []leaf, section reflect.Type, prefix string, index []int)
 	}
 	return list
 }
+
+// isKey tells fields that a file or the environment may set from the others.
+func isKey(field reflect.StructField) bool { return field.Tag.Get("mapstructure") != "-" }
 
 // expected says in words what a value of the type looks like.
 func expected(t reflect.Type) string {

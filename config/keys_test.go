@@ -35,6 +35,9 @@ func keys() []key {
 	walk = func(section reflect.Type, prefix string, index []int) {
 		for i := range section.NumField() {
 			field := section.Field(i)
+			if field.Tag.Get("mapstructure") == "-" {
+				continue
+			}
 			k := key{prefix + field.Tag.Get("mapstructure"), append(index[:len(index):len(index)], i)}
 			if field.Type.Kind() == reflect.Struct {
 				walk(field.Type, k.path+".", k.index)
@@ -78,6 +81,10 @@ func another(t *testing.T, k key) any {
 		return "direct"
 	case "livekit.public_url":
 		return "wss://sfu.example.org"
+	case "focus.membership":
+		return "unverified"
+	case "homeserver.listen":
+		return "127.0.0.1:8090"
 	case "homeserver.url":
 		return "http://127.0.0.1:8008"
 	case "homeserver.as_token":
@@ -130,7 +137,8 @@ func beside(k key) []string {
 		return []string{"PASSERELLE_LIVEKIT_SIGNALLING=direct", "PASSERELLE_LIVEKIT_PUBLIC_URL=ws://sfu.example.org"}
 	}
 	if strings.HasPrefix(k.path, "homeserver.") {
-		return []string{"PASSERELLE_HOMESERVER_SERVER_NAME=example.org", "PASSERELLE_HOMESERVER_URL=http://127.0.0.1:8009"}
+		return []string{"PASSERELLE_HOMESERVER_SERVER_NAME=example.org", "PASSERELLE_HOMESERVER_URL=http://127.0.0.1:8009",
+			"PASSERELLE_HOMESERVER_HS_TOKEN=" + reversed(goodSecret)}
 	}
 	return nil
 }
@@ -158,7 +166,7 @@ func TestEveryKeyCanBeSetInTheEnvironment(t *testing.T) {
 				text = string(asJSON)
 			}
 			environ := []string{k.variable() + "=" + text}
-			for _, other := range append(beside(k), publicURL) {
+			for _, other := range append(beside(k), publicURL, unverified) {
 				// The key itself, and the twin of a secret's file, stay out.
 				name, _, _ := strings.Cut(other, "=")
 				if name != k.variable() && name+"_FILE" != k.variable() {
@@ -180,7 +188,8 @@ func TestChanged(t *testing.T) {
 	require.Empty(t, restart)
 	hot := map[string]bool{
 		"log.level": true, "federation.rules": true,
-		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true,
+		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true, "focus.membership": true,
+		"focus.delegation":     true,
 		"focus.limits.address": true, "focus.limits.server": true, "focus.limits.user": true,
 	}
 	everything := config.Default()

@@ -25,7 +25,13 @@ const delimiter = "::"
 // Load reads the YAML file at path, if path is not empty, and over it the
 // variables of environ that begin with PASSERELLE_, and checks the whole. Its
 // error is [Mistakes] with everything that is wrong.
+//
+// Without a path, and with the variables of an lk-jwt-service, it reads those:
+// see [DropIn].
 func Load(path string, environ []string) (*Config, error) {
+	if path == "" && isDropIn(environ) {
+		return loadDropIn(environ)
+	}
 	var mistakes Mistakes
 	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
 	whole := path == "" || readFile(values, path, &mistakes)

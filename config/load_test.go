@@ -17,6 +17,9 @@ import (
 // publicURL is the one key without a default.
 const publicURL = "PASSERELLE_SERVER_PUBLIC_URL=https://rtc.example.org"
 
+// unverified stands instead of a homeserver that says who is in a room.
+const unverified = "PASSERELLE_FOCUS_MEMBERSHIP=unverified"
+
 // goodSecret is long, and nobody's.
 const goodSecret = "XqfG0vGZp1mYw7Rk2sTn8uBd4hJc6aLe"
 
@@ -49,6 +52,7 @@ func lines(t *testing.T, err error) []string {
 func TestDefaults(t *testing.T) {
 	want := config.Default()
 	want.Server.PublicURL = "https://rtc.example.org"
+	want.Focus.Membership = "unverified"
 	for name, text := range map[string]string{
 		"empty":            "",
 		"comments":         "# nothing\n",
@@ -57,12 +61,12 @@ func TestDefaults(t *testing.T) {
 		"keys without one": "server: {listen: }\nfederation:\n  rules:\n  ca_files: ~\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := load(t, text, publicURL)
+			got, err := load(t, text, publicURL, unverified)
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(&want, got))
 		})
 	}
-	got, err := config.Load("", []string{publicURL, "HOME=/root", "PASSERELLE_CONFIG=x", "NAMES=PASSERELLE_X"})
+	got, err := config.Load("", []string{publicURL, unverified, "HOME=/root", "PASSERELLE_CONFIG=x", "NAMES=PASSERELLE_X"})
 	require.NoError(t, err, "no file")
 	require.Empty(t, cmp.Diff(&want, got))
 }
@@ -75,7 +79,7 @@ livekit:
   url: wss://sfu.example.org
   key: APIxYz
   secret: `+goodSecret+`
-focus: {token_lifetime: 90m, max_participants: 12}
+focus: {token_lifetime: 90m, max_participants: 12, membership: unverified}
 federation:
   rules:
     - {server: "*.Example.org:8448", access: join, publish: true}
@@ -86,6 +90,7 @@ federation:
 		"PASSERELLE_LIVEKIT_EMBEDDED_STUN_SERVERS= stun.example.org:3478, [2001:db8::1]:3478,")
 	require.NoError(t, err, "what the environment says replaces the file's")
 	want := config.Default()
+	want.Focus.Membership = "unverified"
 	want.Server.PublicURL = "http://127.0.0.1:8080/rtc"
 	want.LiveKit.Mode, want.LiveKit.URL, want.LiveKit.Key, want.LiveKit.Secret = "external", "wss://sfu.example.org", "APIxYz", goodSecret
 	want.LiveKit.Embedded.Loopback = true
@@ -105,11 +110,11 @@ func TestServiceLinks(t *testing.T) {
 		"PASSERELLE_PORT=tcp://10.0.0.1:8080", "PASSERELLE_PORT_8080_TCP=tcp://10.0.0.1:8080",
 		"PASSERELLE_PORT_8080_TCP_PROTO=tcp", "PASSERELLE_PORT_7882_UDP_PORT=7882", "PASSERELLE_PORT_8080_TCP_ADDR=10.0.0.1",
 	} {
-		_, err := load(t, "", publicURL, variable)
+		_, err := load(t, "", publicURL, unverified, variable)
 		require.NoError(t, err, variable)
 	}
 	for _, variable := range []string{"PASSERELLE_SERVICE=x", "PASSERELLE_PORTS=1", "PASSERELLE_PORT_HTTP=1", "PASSERELLE_SERVICE_PORT_=x"} {
-		_, err := load(t, "", publicURL, variable)
+		_, err := load(t, "", publicURL, unverified, variable)
 		require.Error(t, err, variable)
 	}
 }
@@ -120,11 +125,11 @@ func TestSecretFiles(t *testing.T) {
 	}
 	t.Run("read", func(t *testing.T) {
 		for _, mode := range []os.FileMode{0o400, 0o600, 0o640} {
-			got, err := load(t, external(write(t, "secret", goodSecret+"\r\n", mode)), publicURL)
+			got, err := load(t, external(write(t, "secret", goodSecret+"\r\n", mode)), publicURL, unverified)
 			require.NoError(t, err)
 			require.Equal(t, goodSecret, got.LiveKit.Secret.Reveal())
 		}
-		got, err := load(t, "database: {type: postgres}", publicURL,
+		got, err := load(t, "database: {type: postgres}", publicURL, unverified,
 			"PASSERELLE_DATABASE_URI_FILE="+write(t, "uri", "postgres://u:p@h/d\n", 0o600))
 		require.NoError(t, err)
 		require.Equal(t, "postgres://u:p@h/d", got.Database.URI.Reveal())
@@ -145,12 +150,12 @@ func TestSecretFiles(t *testing.T) {
 		short:    "livekit.secret: is shorter than 32 characters (make one with: openssl rand -hex 32)",
 	} {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			_, err := load(t, external(file), publicURL)
+			_, err := load(t, external(file), publicURL, unverified)
 			require.Equal(t, []string{want}, lines(t, err))
 		})
 	}
 	t.Run("twice", func(t *testing.T) {
-		_, err := load(t, external(write(t, "secret", goodSecret, 0o600)), publicURL, "PASSERELLE_LIVEKIT_SECRET="+goodSecret)
+		_, err := load(t, external(write(t, "secret", goodSecret, 0o600)), publicURL, unverified, "PASSERELLE_LIVEKIT_SECRET="+goodSecret)
 		require.Equal(t, []string{"livekit.secret: stands here and in livekit.secret_file (keep one of them)"}, lines(t, err))
 	})
 }
@@ -180,7 +185,7 @@ func TestFileRefused(t *testing.T) {
 		"an alias in a list": {"federation: {ca_files: [&a x, *a]}\n", "federation.ca_files: line 1: a list of texts is expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := load(t, c.text, publicURL)
+			_, err := load(t, c.text, publicURL, unverified)
 			require.ErrorContains(t, err, c.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.Len(t, lines(t, err), 1)

@@ -52,7 +52,7 @@ func TestWrongFiles(t *testing.T) {
 // TestOneMistake is the shortest answer of all: a line that counts, and one
 // that helps.
 func TestOneMistake(t *testing.T) {
-	_, err := load(t, "server: {public_url: 'https://rtc.example.org', lisen: ':1'}")
+	_, err := load(t, "server: {public_url: 'https://rtc.example.org', lisen: ':1'}", unverified)
 	require.EqualError(t, err, "The configuration has 1 mistake:\n"+
 		"  server.lisen: line 1: there is no such key (did you mean listen?)")
 }
@@ -70,7 +70,7 @@ func TestSuggestions(t *testing.T) {
 		"homeservers": "did you mean homeserver?",
 		"bridges":     none,
 	} {
-		_, err := load(t, key+": 1", publicURL)
+		_, err := load(t, key+": 1", publicURL, unverified)
 		require.Equal(t, []string{key + ": line 1: there is no such key (" + want + ")"}, lines(t, err))
 	}
 	for name, want := range map[string]string{
@@ -82,7 +82,7 @@ func TestSuggestions(t *testing.T) {
 		"PASSERELLE_FEDERATION_RULE":   "did you mean PASSERELLE_FEDERATION_RULES?",
 		"PASSERELLE_FEDERATION_RULES_": "did you mean PASSERELLE_FEDERATION_RULES?",
 	} {
-		_, err := load(t, "", publicURL, name+"=x")
+		_, err := load(t, "", publicURL, unverified, name+"=x")
 		require.Equal(t, []string{name + ": there is no such key (" + want + ")"}, lines(t, err))
 	}
 }
@@ -97,7 +97,7 @@ func TestRulesInTheEnvironment(t *testing.T) {
 		`[{"sever": "a.example"}]`:  "federation.rules[0].sever: line 1: there is no such key (did you mean server?)",
 		`[{"server": ["a.example"], "access": "join"}]`: "federation.rules[0].server: the value does not fit (write a text)",
 	} {
-		_, err := load(t, "", publicURL, "PASSERELLE_FEDERATION_RULES="+value)
+		_, err := load(t, "", publicURL, unverified, "PASSERELLE_FEDERATION_RULES="+value)
 		require.ErrorContains(t, err, "\n  "+want, value)
 	}
 }

@@ -26,6 +26,9 @@ func checkSection(prefix string, section reflect.Type, node *yaml.Node, mistakes
 	fields := map[string]reflect.Type{}
 	var known []string
 	for i := range section.NumField() {
+		if !isKey(section.Field(i)) {
+			continue
+		}
 		key := section.Field(i).Tag.Get("mapstructure")
 		fields[key] = section.Field(i).Type
 		known = append(known, key)

@@ -21,6 +21,7 @@ func (c *Config) validate(m *Mistakes) {
 	c.Database.validate(m)
 	c.LiveKit.validate(m)
 	c.Focus.validate(m)
+	c.validateMembership(m)
 	c.Homeserver.validate(m)
 	c.Federation.validate(m)
 }
@@ -42,6 +43,7 @@ func (c *Config) validateListeners(m *Mistakes) {
 	}
 	add("server.listen", c.Server.Listen)
 	add("server.private_listen", c.Server.PrivateListen)
+	add("homeserver.listen", c.Homeserver.Listen)
 	if e := c.LiveKit.Embedded; c.LiveKit.Mode == "embedded" {
 		add("livekit.embedded.port", "127.0.0.1:"+strconv.Itoa(e.Port))
 		add("livekit.embedded.tcp_port", ":"+strconv.Itoa(e.TCPPort))
@@ -197,6 +199,21 @@ func (f Focus) validate(m *Mistakes) {
 	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
 }
 
+// validateMembership: who is in a room only our own homeserver can say. To do
+// without is the operator's choice and never a slip.
+func (c *Config) validateMembership(m *Mistakes) {
+	checkWord(m, "focus.membership", c.Focus.Membership, "required", "unverified")
+	h := c.Homeserver
+	const otherwise = "; or write focus.membership: unverified, and whoever knows a room's ID gets into its calls"
+	switch {
+	case c.Focus.Membership != "required":
+	case h == (Homeserver{}):
+		m.add("homeserver", missing, "it says who is in a room: write its server_name, url and as_token, see `passerelle registration focus`"+otherwise)
+	case h.ASToken == "" && h.ASTokenFile == "":
+		m.add("homeserver.as_token", missing, "name a file that holds it in homeserver.as_token_file; `passerelle registration focus` makes it"+otherwise)
+	}
+}
+
 // validate: all or nothing, since a half is a token that goes nowhere.
 func (h Homeserver) validate(m *Mistakes) {
 	if h == (Homeserver{}) {
@@ -220,6 +237,12 @@ func (h Homeserver) validate(m *Mistakes) {
 	}
 	if h.HSToken != "" {
 		checkSecret(m, "homeserver.hs_token", "", h.HSToken)
+	}
+	if h.Listen != "" {
+		checkAddress(m, "homeserver.listen", h.Listen, "127.0.0.1:8090")
+		if h.HSToken == "" && h.HSTokenFile == "" {
+			m.add("homeserver.hs_token", missing, "name a file that holds it in homeserver.hs_token_file; `passerelle registration focus` makes it")
+		}
 	}
 	if h.ASToken != "" && h.ASToken == h.HSToken {
 		m.add("homeserver.hs_token", "is the same as homeserver.as_token", "make another one with: openssl rand -hex 32")

@@ -56,6 +56,7 @@ func check(t *testing.T, rules []rule) {
 	apply := func(f change) error {
 		c := config.Default()
 		c.Server.PublicURL = "https://rtc.example.org"
+		c.Focus.Membership = "unverified"
 		f(&c)
 		return c.Validate()
 	}
@@ -197,7 +198,24 @@ func TestValidateHomeserver(t *testing.T) {
 		{"homeserver.url: holds more than", with(func(h *config.Homeserver) { h.URL = "http://me@127.0.0.1:8008" })},
 		{"homeserver.as_token: is shorter than 32", with(func(h *config.Homeserver) { h.ASToken = "short" })},
 		{"homeserver.hs_token: can be guessed", with(func(h *config.Homeserver) { h.HSToken = "changeme-changeme-changeme-changeme" })},
+		{"homeserver.listen: is not an address to listen on", with(func(h *config.Homeserver) { h.Listen, h.HSToken = "8090", goodSecret })},
+		{"homeserver.hs_token: is missing", with(func(h *config.Homeserver) { h.Listen = "127.0.0.1:8090" })},
 		{"homeserver.hs_token: is the same as homeserver.as_token", with(func(h *config.Homeserver) { h.ASToken, h.HSToken = goodSecret, goodSecret })},
+	}}})
+}
+
+func TestValidateMembership(t *testing.T) {
+	required := func(h config.Homeserver) change {
+		return func(c *config.Config) { c.Focus.Membership, c.Homeserver = "required", h }
+	}
+	check(t, []rule{{"membership", []change{
+		required(config.Homeserver{ServerName: "example.org", URL: "http://127.0.0.1:8008", ASToken: goodSecret}),
+		func(c *config.Config) { c.Focus.Membership = "unverified" },
+	}, []wrong{
+		{`focus.membership: "off" is not known here (write required or unverified)`, func(c *config.Config) { c.Focus.Membership = "off" }},
+		{"homeserver: is missing (it says who is in a room: ", required(config.Homeserver{})},
+		{"homeserver.url: is missing", required(config.Homeserver{ServerName: "example.org", ASToken: goodSecret})},
+		{"homeserver.as_token: is missing", required(config.Homeserver{ServerName: "example.org", URL: "http://127.0.0.1:8008"})},
 	}}})
 }
 
@@ -285,6 +303,7 @@ func TestValidateSecret(t *testing.T) {
 	load := func(secret config.Secret) error {
 		c := config.Default()
 		c.Server.PublicURL = "https://rtc.example.org"
+		c.Focus.Membership = "unverified"
 		external(&c)
 		c.LiveKit.Key, c.LiveKit.Secret = "APIabcDEFghiJKLmnoPQRstuVWXyz1234567", secret
 		return c.Validate()

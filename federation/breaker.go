@@ -42,6 +42,9 @@ const (
 // stranger cannot provoke may be reported to it, or strangers could silence
 // an honest server.
 type breaker struct {
+	// off: it stays closed. It is set before the breaker is used.
+	off bool
+
 	mu       sync.Mutex
 	failures int
 	last     time.Time // of the last failure
@@ -105,7 +108,7 @@ func (b *breaker) report(v verdict, probe bool) (changed bool) {
 		b.probing = false
 	}
 	switch {
-	case v == noVerdict:
+	case v == noVerdict || b.off:
 		return false
 	case v == answered:
 		changed = b.failures >= breakAfter

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 
 	"passerelle/config"
@@ -50,23 +51,9 @@ type client struct {
 }
 
 func newClient(o OpenIDOptions) (*client, error) {
-	filter, err := newAddressFilter(o.Config.AllowNetworks)
+	d, err := newDialer(o)
 	if err != nil {
 		return nil, err
-	}
-	roots, err := trustedCAs(o.Config)
-	if err != nil {
-		return nil, err
-	}
-	dns := o.DNS
-	if dns == nil {
-		dns = net.DefaultResolver
-	}
-	d := &dialer{
-		net:     net.Dialer{Timeout: o.Config.Timeout, Control: filter.control, Resolver: dns},
-		tls:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		timeout: o.Config.Timeout,
-		through: o.through,
 	}
 	// Without a Proxy, which would hide from the filter who is connected to.
 	transport := &http.Transport{
@@ -84,8 +71,45 @@ func newClient(o OpenIDOptions) (*client, error) {
 	return &client{
 		allowed:   func(name string) bool { return o.Policy.Access(name).Join },
 		transport: transport,
-		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: dns},
+		resolver:  &resolver{wellKnown: wellKnownClient(d), dns: d.net.Resolver},
 		timeout:   o.Config.Timeout,
+	}, nil
+}
+
+// newDialer returns what all connections to other homeservers are made with.
+func newDialer(o OpenIDOptions) (*dialer, error) {
+	filter, err := newAddressFilter(o.Config.AllowNetworks)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := trustedCAs(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	dns := o.DNS
+	if dns == nil {
+		// Not the C library's, in any case: its look-ups cannot be cancelled,
+		// and names whose servers are silent would keep the threads for all.
+		dns = &net.Resolver{PreferGo: true}
+	}
+	control := filter.control
+	if o.dialled != nil {
+		control = func(network, address string, c syscall.RawConn) error {
+			err := filter.control(network, address, c)
+			if err == nil {
+				o.dialled(address)
+			}
+			return err
+		}
+	}
+	return &dialer{
+		net: net.Dialer{Timeout: o.Config.Timeout, Control: control, Resolver: dns},
+		tls: &tls.Config{
+			RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			InsecureSkipVerify: o.SkipVerifyTLS,
+		},
+		timeout: o.Config.Timeout,
+		through: o.through,
 	}, nil
 }
 

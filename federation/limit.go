@@ -3,6 +3,7 @@ package federation
 import (
 	"container/list"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,8 +54,11 @@ func (l *Limits) Address(address string) time.Duration {
 	return l.address.take(address, time.Now())
 }
 
-// Server counts a request that names a server of the policy.
-func (l *Limits) Server(name string) time.Duration { return l.server.take(name, time.Now()) }
+// Server counts a request that names a server of the policy. However the name
+// is spelled, it is one server.
+func (l *Limits) Server(name string) time.Duration {
+	return l.server.take(strings.ToLower(name), time.Now())
+}
 
 // User counts a request of a user.
 func (l *Limits) User(user id.UserID) time.Duration { return l.user.take(string(user), time.Now()) }

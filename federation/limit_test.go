@@ -30,6 +30,7 @@ func TestLimits(t *testing.T) {
 			require.Zero(t, limits.Server("hs"))
 		}
 		require.NotZero(t, limits.Server("hs"))
+		require.NotZero(t, limits.Server("HS"), "however it is spelled")
 		for range 10 {
 			require.Zero(t, limits.User("@a:hs"))
 		}

@@ -62,12 +62,20 @@ type OpenIDOptions struct {
 	Log    zerolog.Logger
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
-	// DNS resolves names; nil is the system's resolver.
+	// SkipVerifyTLS takes any certificate for that of a homeserver. Whoever
+	// stands in between can then pose as any user.
+	SkipVerifyTLS bool
+	// Insist asks servers again however often they failed before.
+	Insist bool
+	// DNS resolves names; nil asks the system's name servers.
 	DNS *net.Resolver
 
 	// through changes the port of an address that is dialled, before the
 	// address filter sees it. Only tests set it, which cannot listen at 443.
 	through func(address string) string
+	// dialled is told each address, host:port, that is connected to. Only tests
+	// set it.
+	dialled func(address string)
 }
 
 // NewOpenID returns an OpenID. Close lets go of its connections.
@@ -83,6 +91,7 @@ func NewOpenID(o OpenIDOptions) (*OpenID, error) {
 		return nil, err
 	}
 	peers := newPeers(maxPeers)
+	peers.insist = o.Insist
 	return &OpenID{
 		policy:  o.Policy,
 		client:  client,

@@ -3,6 +3,7 @@ package federation_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,4 +267,31 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(h.Connections()), "connections")
+}
+
+// TestInsist: with it a server is asked however often it failed before.
+func TestInsist(t *testing.T) {
+	h := federationtest.New(t, federationtest.GoodCertificate)
+	openID := newOpenID(t, h, func(o *federation.OpenIDOptions) { o.Insist = true })
+	h.Misbehave(func(_ *federationtest.Homeserver, w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	for range 20 {
+		_, err := openID.Verify(t.Context(), token(h, "any"))
+		require.ErrorIs(t, err, federation.ErrUnreachable)
+	}
+	require.Equal(t, 20, h.Requests())
+	h.Misbehave(nil)
+	_, err := openID.Verify(t.Context(), token(h, h.Issue("ana")))
+	require.NoError(t, err)
+}
+
+func TestSkipVerifyTLS(t *testing.T) {
+	for _, wrong := range []federationtest.Certificate{federationtest.UnknownAuthority, federationtest.WrongName, federationtest.Expired} {
+		h := federationtest.New(t, wrong)
+		_, err := newOpenID(t, h).Verify(t.Context(), token(h, h.Issue("ana")))
+		require.ErrorIs(t, err, federation.ErrUnreachable)
+		_, err = newOpenID(t, h, func(o *federation.OpenIDOptions) { o.SkipVerifyTLS = true }).Verify(t.Context(), token(h, h.Issue("ana")))
+		require.NoError(t, err)
+	}
 }

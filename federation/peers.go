@@ -11,8 +11,9 @@ const (
 	// maxInFlight bounds how many questions one server is asked at once.
 	maxInFlight = 32
 	// maxPeers bounds how many servers are kept account of. Rules with globs
-	// allow more names than anybody can count.
-	maxPeers = 1024
+	// allow more names than anybody can count. It is no less than the requests
+	// that are in work at once, so that nobody is turned away for it.
+	maxPeers = 4096
 )
 
 var (
@@ -26,6 +27,8 @@ var (
 // peers keeps account of the servers that were asked last.
 type peers struct {
 	max int
+	// insist: failures do not keep a server from being asked.
+	insist bool
 
 	mu    sync.Mutex
 	known map[string]*list.Element // of *peer, by name
@@ -64,6 +67,7 @@ func (ps *peers) acquire(name string) (*peer, error) {
 		return nil, errCrowded
 	}
 	p := &peer{name: name, slots: make(chan struct{}, maxInFlight), home: newHome(name), users: 1}
+	p.breaker.off = ps.insist
 	ps.known[name] = ps.order.PushFront(p)
 	return p, nil
 }

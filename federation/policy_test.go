@@ -117,3 +117,17 @@ func TestServerNames(t *testing.T) {
 		require.Equal(t, want, federation.ValidServerName(name), "%q", name)
 	}
 }
+
+// TestFullAccess: names are compared whole and as they are written, and nobody
+// is refused to join.
+func TestFullAccess(t *testing.T) {
+	full, join := matrixrtc.Access{Join: true, Publish: true, Create: true}, matrixrtc.Access{Join: true}
+	listed := federation.NewFullAccess(false, []string{"a.example", "B.example:8448", "*", "*.example"})
+	for name, want := range map[string]matrixrtc.Access{
+		"a.example": full, "B.example:8448": full, "A.example": join, "b.example:8448": join, "a.example:8448": join,
+		"B.example": join, "c.example": join, "": join, "nonsense/": join,
+	} {
+		require.Equal(t, want, listed.Access(name), name)
+	}
+	require.Equal(t, full, federation.NewFullAccess(true, nil).Access("any.example"))
+}

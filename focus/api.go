@@ -28,19 +28,20 @@ type tokenAnswer struct {
 // Serve answers a request for one of [Routes]. The caller has set the CORS
 // headers and answered preflights. Errors are Matrix errors.
 //
-//	200 {url, jwt}     the token
+//	200 {url, jwt}     the token; {} when only a leave was handed over
 //	400 M_NOT_JSON     not JSON, or a field of the wrong type
 //	400 M_BAD_JSON     a field is missing, empty or impossible
 //	401 M_UNAUTHORIZED the OpenID token is not that of the claimed user
 //	403 M_FORBIDDEN    the policy does not let this server's users join
-//	404 M_UNRECOGNIZED delegation is not offered (clients probe for it)
+//	404 M_UNRECOGNIZED leaves are not taken over here (clients probe for it)
 //	405                not POST; no body
 //	413 M_TOO_LARGE    more than 64 KiB
 //	429 M_LIMIT_EXCEEDED {retry_after_ms}, and the header Retry-After
 //	500 M_UNKNOWN      the SFU or the database is not available
+//	503 M_UNKNOWN      the service is stopping
 func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
-	if path == "/delegate_delayed_leave" {
-		writeError(w, mautrix.MUnrecognized.WithMessage("delayed leaves are not delegated here"))
+	if path == "/delegate_delayed_leave" && !s.delegates() {
+		writeError(w, mautrix.MUnrecognized.WithMessage("delayed leaves are not taken over here"))
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -51,8 +52,11 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	started := time.Now()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	read, way := decodeStandalone, routeStandalone
-	if path == "/sfu/get" {
+	switch path {
+	case "/sfu/get":
 		read, way = decodeLegacy, routeLegacy
+	case "/delegate_delayed_leave":
+		read, way = decodeDelegate, routeDelegate
 	}
 	var request *tokenRequest
 	var token string
@@ -66,6 +70,10 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	s.metrics.answered(way, err, time.Since(started))
 	if err != nil {
 		writeError(w, s.publicError(err))
+		return
+	}
+	if way == routeDelegate {
+		writeJSON(w, http.StatusOK, struct{}{})
 		return
 	}
 	writeJSON(w, http.StatusOK, tokenAnswer{URL: s.sfuURL, JWT: token})

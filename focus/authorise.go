@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -18,16 +19,71 @@ var errUnauthorized = mautrix.RespError{
 	Err: "the OpenID token could not be verified",
 }
 
-// authorise is the one way to a token, in the order of the design: the policy
-// and the limits before anything goes out, then who it is, then what they may do, the SFU
-// room, the grant row, and the token last.
+// authorise is the one way to a token, or to have a leave taken over, in the
+// order of the design: the policy and the limits before anything goes out, then
+// who it is and whether the proof was made for this, then whether they are in
+// the room, then what they may do, the SFU room, the grant row, the leave, and
+// the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
-	access := s.policy.Access(r.openID.MatrixServerName)
+	if r.delay.asked() && !s.delegates() {
+		return "", mautrix.MBadJSON.WithMessage("delayed leaves are not taken over here; ask again without delay_id and delay_timeout")
+	}
+	access := s.policy.Access(r.server())
 	if !access.Join {
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
 	}
-	if err := limited(s.limits.Server(r.openID.MatrixServerName)); err != nil {
+	// Our own users may learn at once that they ask for the wrong SFU; others
+	// once it is known that they may ask for this one.
+	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
+		return "", errOtherSFU
+	}
+	if err := limited(s.limits.Server(r.server())); err != nil {
 		return "", err
+	}
+	server := strings.ToLower(r.server())
+	if !s.gate.enter(server) {
+		return "", limitError{busyWait}
+	}
+	defer s.gate.leave(server)
+	user, err := s.identify(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if err := s.mayDelegate(ctx, r, access); err != nil {
+		return "", err
+	}
+	proof := unverified
+	if s.required() {
+		proof = verified
+		joined, err := s.joined(ctx, r.slot.RoomID, user)
+		switch {
+		case err != nil && r.route == routeDelegate:
+			// Who is in the call may still say how to leave it.
+			if _, err := s.held(ctx, r, user, err); err != nil {
+				return "", err
+			}
+		case err != nil:
+			return s.again(ctx, r, user, access, err)
+		case !joined:
+			return "", errNotJoined
+		}
+	} else {
+		s.metrics.membership.WithLabelValues(unverified).Inc()
+	}
+	if r.route == routeFederated && !s.isOurs(r.sfuURL) {
+		return "", errOtherSFU
+	}
+	if r.route == routeDelegate {
+		return "", s.delegate(ctx, r, user)
+	}
+	return s.grant(ctx, r, user, access, proof)
+}
+
+// identify proves who asks, and that the proof was not made for another call.
+// One that was counts against nobody: its owner is not who sent it.
+func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, error) {
+	if r.vouched != "" {
+		return r.vouched, limited(s.limits.User(r.vouched))
 	}
 	user, err := s.verifier.Verify(ctx, r.openID)
 	if err != nil {
@@ -37,15 +93,23 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
+	proof, use := proofOf(r.openID), useOf(user, r.slot.SFURoom(), r.deviceID)
+	if s.proofs.usedElsewhere(proof, use) {
+		s.log.Debug().Msg("OpenID token was used for another room or device before")
+		return "", errUnauthorized
+	}
 	if err := limited(s.limits.User(user)); err != nil {
 		return "", err
 	}
-	return s.grant(ctx, r, user, access)
+	if !s.proofs.bind(proof, use) {
+		return "", errUnauthorized
+	}
+	return user, nil
 }
 
 // grant has the SFU room made for those who may start the call, records what
 // the user is given, and signs the token for it.
-func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access) (string, error) {
+func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, proof string) (string, error) {
 	c := s.config.Load()
 	grant := matrixrtc.Grant{
 		Room:     r.slot.SFURoom(),
@@ -53,25 +117,45 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
 	}
-	if access.Create {
-		if err := s.ensureRoom(ctx, grant.Room); err != nil {
-			return "", err
-		}
+	sfu, err := s.place(ctx, grant.Room)
+	if err != nil {
+		return "", err
 	}
 	now := s.now()
-	err := s.store.PutGrant(ctx, GrantRow{
+	// Of those who join a call together, the first has the room made for all.
+	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	if ensure {
+		if err := limited(s.openings.take(user, grant.Room, min(c.EmptyTimeout, openingTime))); err != nil {
+			return "", err
+		}
+		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
+			return "", err
+		}
+		s.ensured.add(grant.Room, now)
+	}
+	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
 		Grant:      grant,
+		SFU:        sfu,
 		Slot:       r.slot,
 		Member:     matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID},
-		ServerName: r.openID.MatrixServerName,
+		ServerName: r.server(),
 		Route:      string(r.route),
+		Membership: proof,
 		MayCreate:  access.Create,
-		Ensured:    access.Create,
+		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
+	if err == nil {
+		err = s.store.TrimGrants(ctx, user)
+	}
 	if err != nil {
 		return "", err
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
+			return "", err
+		}
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

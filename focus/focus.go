@@ -9,7 +9,6 @@ package focus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"sync/atomic"
@@ -37,10 +36,30 @@ type Policy interface {
 	Access(serverName string) matrixrtc.Access
 }
 
-// SFU makes rooms. livekit.Rooms is one.
+// SFU is one SFU. livekit.Rooms is one.
 type SFU interface {
 	// EnsureRoom makes the room, or leaves the one that exists as it is.
 	EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrixrtc.RoomOptions) error
+	// Participants lists the people who are connected to the room. A room that
+	// does not exist has nobody in it.
+	Participants(ctx context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error)
+	// Remove disconnects a participant. One that is not there is no error.
+	Remove(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error
+}
+
+// Door is where clients' signalling passes. door.Door is one.
+type Door interface {
+	// Cut ends the participant's signalling connections, and those that are
+	// about to be let in by a decision from before the call. It does not wait.
+	Cut(room matrixrtc.SFURoom, who matrixrtc.Identity)
+}
+
+// Observer is told what happened on the SFUs, after it was committed, whether
+// the SFU reported it or it was found by asking. It may be told the same more
+// than once, and it is not told again after a crash: what must not be missed is
+// in the rows. It must return soon.
+type Observer interface {
+	SFUEvent(ctx context.Context, e matrixrtc.SFUEvent)
 }
 
 // Tokens signs what the SFU and the door accept. livekit.Tokens is one.
@@ -56,16 +75,33 @@ type Limits interface {
 	User(user id.UserID) time.Duration
 }
 
-// Options are what a Service needs; all fields are required.
+// Options are what a Service needs; fields are required unless they say
+// otherwise.
 type Options struct {
 	Config   config.Focus
 	Store    *Store
 	Verifier Verifier
 	Policy   Policy
-	SFU      SFU
-	Tokens   Tokens
-	Limits   Limits
-	// PublicURL is the one address that clients know, http or https.
+	// SFUs are those of this process, by the name that stands in the rows.
+	SFUs map[string]SFU
+	// Home is the name of the one that gets new calls.
+	Home   string
+	Tokens Tokens
+	Limits Limits
+	// RoomsKeptInMind is for how long the SFU, once asked to have a room, is not
+	// asked again by each token for it; zero asks for each. The door asks
+	// whenever somebody connects, so that no token leads to a missing room.
+	RoomsKeptInMind time.Duration
+	// Members says who is in a room; nil where nobody can be asked.
+	Members Members
+	// ServerName is our own homeserver's; empty where there is none.
+	ServerName string
+	// Leaves takes over delayed leaves; nil where nobody does.
+	Leaves Leaves
+	// Observers are told of each event in this order. They are optional.
+	Observers []Observer
+	// PublicURL is where clients are sent for their signalling: http or https,
+	// which are written as ws and wss, or one of those.
 	PublicURL  *url.URL
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
@@ -76,15 +112,28 @@ type Service struct {
 	store    *Store
 	verifier Verifier
 	policy   Policy
-	sfu      SFU
+	sfus     map[string]SFU
+	home     string
 	tokens   Tokens
 	limits   Limits
+	members  Members
+	own      string // our homeserver's name
+	leaves   Leaves
 	sfuURL   string
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
-	log      zerolog.Logger
-	metrics  metrics
-	now      func() time.Time
+	// ensured are the rooms that the SFU was asked to have lately.
+	ensured  *recent
+	gate     *gate
+	proofs   *proofs
+	openings *openings
+	// door and observers are set before anything runs.
+	door      Door
+	observers []Observer
+	misses    misses
+	log       zerolog.Logger
+	metrics   metrics
+	now       func() time.Time
 }
 
 // New returns a Service. It starts nothing; see [Service.Run].
@@ -95,21 +144,34 @@ func New(o Options) (*Service, error) {
 		sfuURL.Scheme = "ws"
 	case "https":
 		sfuURL.Scheme = "wss"
+	case "ws", "wss":
 	default:
-		return nil, fmt.Errorf("public address %q: scheme must be http or https", o.PublicURL)
+		return nil, fmt.Errorf("public address %q: scheme must be http, https, ws or wss", o.PublicURL)
+	}
+	if o.SFUs[o.Home] == nil {
+		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
 	s := &Service{
-		store:    o.Store,
-		verifier: o.Verifier,
-		policy:   o.Policy,
-		sfu:      o.SFU,
-		tokens:   o.Tokens,
-		limits:   o.Limits,
-		sfuURL:   sfuURL.String(),
-		log:      o.Log,
-		metrics:  newMetrics(o.Registerer),
-		now:      time.Now,
+		store:     o.Store,
+		verifier:  o.Verifier,
+		policy:    o.Policy,
+		sfus:      o.SFUs,
+		home:      o.Home,
+		tokens:    o.Tokens,
+		limits:    o.Limits,
+		members:   o.Members,
+		own:       o.ServerName,
+		leaves:    o.Leaves,
+		sfuURL:    sfuURL.String(),
+		observers: o.Observers,
+		ensured:   newRecent(o.RoomsKeptInMind),
+		gate:      newGate(maxInWork),
+		proofs:    newProofs(maxProofs),
+		openings:  newOpenings(),
+		log:       o.Log,
+		now:       time.Now,
 	}
+	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
 }
@@ -117,54 +179,6 @@ func New(o Options) (*Service, error) {
 // Reconfigure makes later requests follow another configuration.
 func (s *Service) Reconfigure(c config.Focus) { s.config.Store(&c) }
 
-// ErrNotAdmitted is returned by [Service.Admit] for a token without a living
-// grant.
-var ErrNotAdmitted = errors.New("no living grant")
-
-// Admit decides whether a participant may be connected to the SFU room now,
-// and has the room made where the SFU has lost it: after its restart, or after
-// everybody lost the connection for longer than the departure timeout.
-// issued is when the presented token was made.
-func (s *Service) Admit(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, issued time.Time) error {
-	standing, err := s.store.Standing(ctx, room, who)
-	switch {
-	case err != nil:
-		return err
-	case !standing.Granted:
-		return fmt.Errorf("%w: none was given", ErrNotAdmitted)
-	case standing.Revoked || issued.Before(standing.RevokedAt):
-		return fmt.Errorf("%w: it was revoked", ErrNotAdmitted)
-	case !standing.RoomOpen && !standing.MayCreate:
-		// The SFU answers that there is no such room.
-		return nil
-	}
-	if err := s.ensureRoom(ctx, room); err != nil {
-		return err
-	}
-	if standing.RoomOpen {
-		return nil
-	}
-	return s.store.RoomEnsured(ctx, room, s.now())
-}
-
-// ensureRoom has the SFU make the room. Equal requests at one time share one
-// call.
-func (s *Service) ensureRoom(ctx context.Context, room matrixrtc.SFURoom) error {
-	c := s.config.Load()
-	// A caller that gives up must not fail those who share its call; the SFU
-	// client has a deadline of its own.
-	shared := context.WithoutCancel(ctx)
-	done := s.ensuring.DoChan(string(room), func() (any, error) {
-		return nil, s.sfu.EnsureRoom(shared, room, matrixrtc.RoomOptions{
-			EmptyTimeout:     c.EmptyTimeout,
-			DepartureTimeout: c.DepartureTimeout,
-			MaxParticipants:  c.MaxParticipants,
-		})
-	})
-	select {
-	case result := <-done:
-		return result.Err
-	case <-ctx.Done():
-		return fmt.Errorf("create SFU room: %w", ctx.Err())
-	}
-}
+// UseDoor names the door at which revocations cut connections; without one
+// they only keep people from coming back. Call it before anything is served.
+func (s *Service) UseDoor(d Door) { s.door = d }

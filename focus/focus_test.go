@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 // world is a Service with everything around it pretended, but for the
 // database, which is real.
 type world struct {
+	mu sync.Mutex // of counted
 	*focus.Service
 	store   *focus.Store
 	db      *dbutil.Database
@@ -37,6 +39,14 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
+	// membership is that of the configuration; required asks members.
+	membership string
+	members    members
+	present    map[matrixrtc.SFURoom][]matrixrtc.Participant
+	listing    error // what asking for the present fails with
+	removed    []matrixrtc.Identity
+	cut        []matrixrtc.Identity
+	told       []matrixrtc.SFUEvent
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -46,6 +56,8 @@ func (w *world) Server(name string) time.Duration { return w.count("server " + n
 func (w *world) User(user id.UserID) time.Duration { return w.count("user " + user.String()) }
 
 func (w *world) count(what string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.counted = append(w.counted, what)
 	return w.wait[what]
 }
@@ -73,7 +85,45 @@ func (w *world) Sign(g matrixrtc.Grant) (string, error) {
 	return "signed", nil
 }
 
+func (w *world) Participants(_ context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error) {
+	return w.present[room], w.listing
+}
+
+func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	w.removed = append(w.removed, who)
+	return nil
+}
+
+func (w *world) Cut(_ matrixrtc.SFURoom, who matrixrtc.Identity) { w.cut = append(w.cut, who) }
+
+func (w *world) SFUEvent(_ context.Context, e matrixrtc.SFUEvent) { w.told = append(w.told, e) }
+
+// ticket is one of the last token that was signed.
+func (w *world) ticket(who matrixrtc.Identity) matrixrtc.Ticket {
+	t := matrixrtc.Ticket{Room: roomHash, Identity: who, Publish: true, MadeAt: time.Unix(time.Now().Unix(), 0)}
+	if len(w.signed) > 0 {
+		t.Term = w.signed[len(w.signed)-1].Term
+	}
+	return t
+}
+
+// admit is whether the ticket passes.
+func (w *world) admit(t *testing.T, ticket matrixrtc.Ticket) error {
+	t.Helper()
+	_, err := w.Admit(t.Context(), ticket)
+	return err
+}
+
 func newWorld(t *testing.T, db *dbutil.Database) *world {
+	t.Helper()
+	return newWorldWith(t, db, func(*focus.Options) {})
+}
+
+// required has the service ask who is in the room.
+func required(o *focus.Options) { o.Config.Membership = "required" }
+
+// newWorldWith is newWorld with other options.
+func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *world {
 	t.Helper()
 	w := &world{
 		db:     db,
@@ -84,19 +134,25 @@ func newWorld(t *testing.T, db *dbutil.Database) *world {
 			"friend.example": {Join: true},
 		},
 	}
-	var err error
-	w.Service, err = focus.New(focus.Options{
-		Config:    config.Focus{TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+	options := focus.Options{
+		Config:    config.Focus{Membership: "unverified", TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
 		Store:     w.store,
 		Verifier:  w,
 		Policy:    w,
-		SFU:       w,
+		SFUs:      map[string]focus.SFU{"embedded": w},
+		Home:      "embedded",
+		Observers: []focus.Observer{w},
 		Tokens:    w,
 		Limits:    w,
+		Members:   &w.members, ServerName: "own.example",
 		PublicURL: &url.URL{Scheme: "https", Host: "rtc.own.example", Path: "/prefix"},
 		Log:       zerolog.Nop(), Registerer: prometheus.NewRegistry(),
-	})
+	}
+	change(&options)
+	var err error
+	w.Service, err = focus.New(options)
 	require.NoError(t, err)
+	w.UseDoor(w)
 	return w
 }
 
@@ -153,13 +209,15 @@ func TestWhoMayOnlyJoinStartsNothing(t *testing.T) {
 		require.Empty(t, w.ensured)
 		require.False(t, w.signed[0].Publish)
 
-		require.NoError(t, w.Admit(t.Context(), roomHash, "@bo:friend.example:DEV", time.Now()))
+		require.ErrorIs(t, w.admit(t, w.ticket("@bo:friend.example:DEV")), focus.ErrNoCall)
 		require.Empty(t, w.ensured, "its connection does not start the call either")
 
 		w.answer = "@ana:own.example"
 		_, _ = w.ask(t, "/sfu/get", legacyRequest)
 		require.Len(t, w.ensured, 1)
-		require.NoError(t, w.Admit(t.Context(), roomHash, "@bo:friend.example:DEV", time.Now()))
+		admission, err := w.Admit(t.Context(), w.ticket("@bo:friend.example:DEV"))
+		require.NoError(t, err)
+		require.Equal(t, matrixrtc.Admission{SFU: "embedded", Epoch: 1}, admission, "its grant does not allow to publish")
 		require.Len(t, w.ensured, 2, "in an open call the SFU may have to be reminded of the room")
 	})
 }
@@ -168,9 +226,11 @@ func TestAdmitNeedsAGrant(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		w := newWorld(t, db)
 		_, _ = w.ask(t, "/sfu/get", legacyRequest)
-		require.NoError(t, w.Admit(t.Context(), roomHash, "@ana:own.example:DEV", time.Now()))
-		require.ErrorIs(t, w.Admit(t.Context(), roomHash, "@ana:own.example:OTHER", time.Now()), focus.ErrNotAdmitted)
-		require.ErrorIs(t, w.Admit(t.Context(), "other", "@ana:own.example:DEV", time.Now()), focus.ErrNotAdmitted)
+		require.NoError(t, w.admit(t, w.ticket("@ana:own.example:DEV")))
+		require.ErrorIs(t, w.admit(t, w.ticket("@ana:own.example:OTHER")), focus.ErrNotAdmitted)
+		elsewhere := w.ticket("@ana:own.example:DEV")
+		elsewhere.Room = "other"
+		require.ErrorIs(t, w.admit(t, elsewhere), focus.ErrNotAdmitted)
 	})
 }
 
@@ -252,7 +312,7 @@ func TestParticipants(t *testing.T) {
 		require.Equal(t, map[string]string{"PA_1": "left", "PA_2": "left", "PA_3": "left"}, participants(t, db))
 		standing, err := w.store.Standing(t.Context(), roomHash, "@ana:own.example:DEV")
 		require.NoError(t, err)
-		require.Equal(t, focus.Standing{Granted: true, MayCreate: true}, standing)
+		require.Equal(t, focus.Standing{Granted: true, Publish: true, MayCreate: true, SFU: "embedded", Epoch: 1}, standing)
 	})
 }
 
@@ -260,7 +320,7 @@ func TestSweepKeepsWhatIsInUse(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		w := newWorld(t, db)
 		_, _ = w.ask(t, "/sfu/get", legacyRequest)
-		_, _ = w.ask(t, "/get_token", strings.ReplaceAll(standaloneRequest, "!roomid", "!other"))
+		_, _ = w.ask(t, "/get_token", strings.NewReplacer("!roomid", "!other", `"tok"`, `"tok2"`).Replace(standaloneRequest))
 		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,
 			Room: roomHash, Identity: "@ana:own.example:DEV", ParticipantSID: "PA_1", At: time.Now()}))
 

@@ -7,15 +7,30 @@ import (
 	"passerelle/focus/matrixrtc"
 )
 
-// HandleSFUEvent records what the SFU reports and returns once it is
-// committed. Deliveries repeat; a second one of the same event changes
-// nothing. Events of rooms that are not ours are dropped.
+// HandleSFUEvent records what an SFU reports and returns once it is committed
+// and the observers are told. Deliveries repeat; a second one of the same event
+// changes nothing. Events of rooms that are not ours are dropped.
 func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 	if e.At.IsZero() {
 		e.At = s.now()
 	}
-	if err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
+	if e.Type == matrixrtc.RoomFinished {
+		s.ensured.forget(e.Room)
+	}
+	current, err := s.store.RecordEvent(ctx, e, s.now())
+	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Type, err)
+	}
+	if !current {
+		return nil
+	}
+	if e.Type == matrixrtc.ParticipantJoined {
+		if err := s.recheck(ctx, e.Room, e.Identity); err != nil {
+			return fmt.Errorf("check who joined: %w", err)
+		}
+	}
+	for _, o := range s.observers {
+		o.SFUEvent(ctx, e)
 	}
 	return nil
 }
@@ -23,6 +38,7 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 // SFURestarted records that the SFU lost its memory: whoever was connected is
 // not any more, and comes back as a new connection.
 func (s *Service) SFURestarted(ctx context.Context) error {
+	s.ensured.forgetAll()
 	if err := s.store.CloseParticipants(ctx, "SFU_RESTARTED", s.now()); err != nil {
 		return fmt.Errorf("record the SFU's restart: %w", err)
 	}

@@ -33,34 +33,54 @@ const (
 	routeLegacy route = "legacy"
 	// routeStandalone is POST /get_token.
 	routeStandalone route = "standalone"
+	// routeProxied is get_token of our own homeserver's users, handed over by it.
+	routeProxied route = "proxied"
+	// routeFederated is get_token of other homeservers, handed over by ours.
+	routeFederated route = "federated"
+	// routeDelegate is POST /delegate_delayed_leave, which gives no token.
+	routeDelegate route = "delegate"
 )
 
-// tokenRequest is what both public routes ask for, in one form.
+// tokenRequest is what all routes ask for, in one form.
 type tokenRequest struct {
-	route  route
-	openID matrixrtc.OpenIDToken
-	slot   matrixrtc.SlotKey
+	route route
+	// openID is the proof of who asks on the public routes; on the others
+	// vouched is who the homeserver says it is.
+	openID  matrixrtc.OpenIDToken
+	vouched id.UserID
+	// sfuURL is the SFU that is asked for, and sfuServer whose it is, empty for
+	// ours. The public routes name none.
+	sfuURL, sfuServer string
+	slot              matrixrtc.SlotKey
 	// claimed is who the client says it is; empty on the legacy route, where
 	// the OpenID token alone says so.
 	claimed  id.UserID
 	deviceID id.DeviceID
 	memberID string
+	delay    delayFields
 }
 
-// identity is the name on the SFU that other clients expect of this route.
+// identity is the name on the SFU that other clients expect of this route. On
+// the proxied ones the shape of the body says which: the newer one names no
+// device.
 func (r *tokenRequest) identity(user id.UserID) matrixrtc.Identity {
 	member := matrixrtc.Member{UserID: user, DeviceID: r.deviceID, ID: r.memberID}
-	if r.route == routeLegacy {
+	switch {
+	case r.route == routeLegacy:
 		return member.LegacyIdentity()
+	case r.deviceID == "":
+		return member.ProxiedIdentity()
 	}
 	return member.HashedIdentity()
 }
 
-// delayFields are the deprecated way to delegate a delayed leave together with
-// the token request (MSC4140, MSC4195).
-type delayFields struct {
-	DelayID      string `json:"delay_id"`
-	DelayTimeout int64  `json:"delay_timeout"`
+// server is the homeserver of who asks.
+func (r *tokenRequest) server() string {
+	if r.vouched == "" {
+		return r.openID.MatrixServerName
+	}
+	_, server, _ := strings.Cut(string(r.vouched), ":")
+	return server
 }
 
 // legacyBody is the body of POST /sfu/get. Fields that are not listed are
@@ -72,7 +92,7 @@ type legacyBody struct {
 	DeviceID    string                `json:"device_id"`
 }
 
-// standaloneBody is the body of POST /get_token.
+// standaloneBody is the body of POST /get_token and /delegate_delayed_leave.
 type standaloneBody struct {
 	delayFields
 	RoomID      string                `json:"room_id"`
@@ -115,6 +135,7 @@ func decodeLegacy(body io.Reader) (*tokenRequest, error) {
 		field{"openid_token.access_token", b.OpenIDToken.AccessToken, true},
 		field{"openid_token.matrix_server_name", b.OpenIDToken.MatrixServerName, true},
 		field{"device_id", b.DeviceID, false},
+		field{"delay_id", b.DelayID.Reveal(), false},
 	)
 	if err != nil {
 		return nil, err
@@ -123,11 +144,12 @@ func decodeLegacy(body io.Reader) (*tokenRequest, error) {
 	if strings.Contains(b.DeviceID, ":") {
 		return nil, mautrix.MBadJSON.WithMessage("device_id must not hold a colon here; use /get_token")
 	}
-	if err := b.check(); err != nil {
+	if err := b.check(false); err != nil {
 		return nil, err
 	}
 	return &tokenRequest{
 		route:    routeLegacy,
+		delay:    b.delayFields,
 		openID:   b.OpenIDToken,
 		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.Room), SlotID: matrixrtc.RoomCallSlot},
 		deviceID: id.DeviceID(b.DeviceID),
@@ -135,6 +157,16 @@ func decodeLegacy(body io.Reader) (*tokenRequest, error) {
 }
 
 func decodeStandalone(body io.Reader) (*tokenRequest, error) {
+	return decodeMember(body, routeStandalone)
+}
+
+// decodeDelegate reads the body of POST /delegate_delayed_leave: that of
+// /get_token, with a leave.
+func decodeDelegate(body io.Reader) (*tokenRequest, error) {
+	return decodeMember(body, routeDelegate)
+}
+
+func decodeMember(body io.Reader, way route) (*tokenRequest, error) {
 	var b standaloneBody
 	if err := decode(body, &b); err != nil {
 		return nil, err
@@ -147,34 +179,23 @@ func decodeStandalone(body io.Reader) (*tokenRequest, error) {
 		field{"member.id", b.Member.ID, true},
 		field{"member.claimed_user_id", b.Member.ClaimedUserID, true},
 		field{"member.claimed_device_id", b.Member.ClaimedDeviceID, true},
+		field{"delay_id", b.DelayID.Reveal(), false},
 	)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.check(); err != nil {
+	if err := b.check(way == routeDelegate); err != nil {
 		return nil, err
 	}
 	return &tokenRequest{
-		route:    routeStandalone,
+		route:    way,
+		delay:    b.delayFields,
 		openID:   b.OpenIDToken,
 		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
 		claimed:  id.UserID(b.Member.ClaimedUserID),
 		deviceID: id.DeviceID(b.Member.ClaimedDeviceID),
 		memberID: b.Member.ID,
 	}, nil
-}
-
-// check refuses delegation, which this service does not offer yet: ignoring
-// the fields would leave the client's leave event an hour away. Element Call
-// repeats its request without them on exactly M_BAD_JSON.
-func (d delayFields) check() error {
-	switch {
-	case d.DelayID == "" && d.DelayTimeout == 0:
-		return nil
-	case d.DelayID == "" || d.DelayTimeout <= 0:
-		return mautrix.MBadJSON.WithMessage("delay_id and delay_timeout go together, and delay_timeout is more than 0")
-	}
-	return mautrix.MBadJSON.WithMessage("delayed leaves are not delegated here; ask again without delay_id and delay_timeout")
 }
 
 type field struct {

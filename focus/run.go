@@ -4,14 +4,24 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // sweepEvery is how often rows that are of no more use are deleted; up to half
 // of it is added at random, so that replicas do not sweep together.
 const sweepEvery = 10 * time.Minute
 
-// Run does what no request waits for, until ctx is done.
+// Run does what no request waits for, until ctx is done: it deletes old rows,
+// and asks the SFUs who is there.
 func (s *Service) Run(ctx context.Context) error {
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return s.sweep(ctx) })
+	running.Go(func() error { return s.watch(ctx) })
+	return running.Wait()
+}
+
+func (s *Service) sweep(ctx context.Context) error {
 	timer := time.NewTimer(rand.N(sweepEvery))
 	defer timer.Stop()
 	for {

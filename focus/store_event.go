@@ -26,6 +26,8 @@ const (
 		ON CONFLICT (sfu_room, participant_sid) DO UPDATE SET
 			state = 'left', left_at = excluded.left_at, leave_reason = excluded.leave_reason
 		WHERE call_participant.state = 'joined'`
+	isJoined = `
+		SELECT COUNT(*) > 0 FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2 AND state = 'joined'`
 	closeRoom = `
 		UPDATE call_participant SET state = 'left', left_at = $2, leave_reason = 'ROOM_CLOSED'
 		WHERE sfu_room = $1 AND state = 'joined'`
@@ -38,9 +40,11 @@ const (
 		UPDATE call_participant SET state = 'left', left_at = $1, leave_reason = $2 WHERE state = 'joined'`
 )
 
-// RecordEvent stores what the SFU reported, once.
-func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.Time) error {
-	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+// RecordEvent stores what the SFU reported, once. It reports whether that is
+// how things are now: it is not for rooms that are not ours, and for a join
+// whose leave has arrived before it. A repetition is as good as the first.
+func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.Time) (current bool, err error) {
+	err = s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		var sessions int
 		if err := s.db.QueryRow(ctx, knowsSession, e.Room).Scan(&sessions); err != nil || sessions == 0 {
 			return err
@@ -52,11 +56,20 @@ func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.
 		if err != nil {
 			return err
 		}
-		if fresh, err := result.RowsAffected(); err != nil || fresh == 0 {
+		if fresh, err := result.RowsAffected(); err != nil {
 			return err
+		} else if fresh > 0 {
+			if err := s.applyEvent(ctx, e); err != nil {
+				return err
+			}
 		}
-		return s.applyEvent(ctx, e)
+		current = true
+		if e.Type != matrixrtc.ParticipantJoined {
+			return nil
+		}
+		return s.db.QueryRow(ctx, isJoined, e.Room, e.ParticipantSID).Scan(&current)
 	})
+	return current && err == nil, err
 }
 
 func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {

@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -51,7 +50,8 @@ var ErrForeign = errors.New("the database belongs to another program")
 type Options struct {
 	// Type is [SQLite] or [Postgres].
 	Type string
-	// Path is SQLite's file. Its folder is made when it does not exist.
+	// Path is SQLite's file. Its folder is made when it does not exist. Empty:
+	// a database in memory, which ends with Close.
 	Path string
 	// URI is PostgreSQL's connection string. It is never logged.
 	URI string
@@ -62,14 +62,18 @@ type Options struct {
 
 // Open opens the database and brings its schema to the latest version. Of
 // several processes that start at once, one upgrades and the others wait. Its
-// errors are [ErrTooNew], [ErrForeign] and those of the
-// drivers; none holds the connection string.
+// errors are [ErrTooNew], [ErrForeign] and those of the drivers; none holds the
+// connection string.
 func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	var db *dbutil.Database
 	var err error
 	switch o.Type {
 	case SQLite:
-		db, err = openSQLite(o.Path)
+		if o.Path == "" {
+			db, err = openMemory()
+		} else {
+			db, err = openSQLite(o.Path)
+		}
 	case Postgres:
 		db, err = openPostgres(ctx, o.URI)
 	default:
@@ -83,7 +87,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(files).Finish()
 	db.IgnoreForeignTables = false
 	if err := upgrade(ctx, db); err != nil {
-		if o.Type == SQLite {
+		if o.Type == SQLite && o.Path != "" {
 			err = fmt.Errorf("%s: %w", o.Path, err)
 		}
 		return nil, errors.Join(err, db.Close())
@@ -111,20 +115,31 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database file: %w", err)
 	}
-	address := url.URL{Scheme: "file", Path: absolute, RawQuery: url.Values{
-		"_journal_mode": {"WAL"},
-		"_synchronous":  {"NORMAL"},
+	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL")
+	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address)), "sqlite3")
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// sqliteAddress is what the driver opens: a path, and settings beside those
+// that each database has.
+func sqliteAddress(path string, settings ...string) string {
+	query := url.Values{
 		"_foreign_keys": {"on"},
 		"_busy_timeout": {"5000"},
 		// A transaction that reads first and writes later would fail at once
 		// when another one writes in between.
 		"_txlock": {"immediate"},
-	}.Encode()}
-	db, err := dbutil.NewWithDialect(address.String(), "sqlite3")
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		// Statements stay prepared. There are some tens, and one for each
+		// number of grants that are written together.
+		"_stmt_cache_size": {"128"},
 	}
-	return db, nil
+	for i := 0; i < len(settings); i += 2 {
+		query.Set(settings[i], settings[i+1])
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -103,22 +104,23 @@ func TestNewerSchema(t *testing.T) {
 		ctx := t.Context()
 		db, err := migrations.Open(ctx, o)
 		require.NoError(t, err)
+		known := len(db.UpgradeTable)
 		exec(t, db, putSession, "room", "!r:example.org", "slot")
 		exec(t, db, "ALTER TABLE call_session ADD COLUMN later TEXT")
-		exec(t, db, "UPDATE version SET version = 3, compat = 1")
+		exec(t, db, "UPDATE version SET version = 1003, compat = 1")
 		require.NoError(t, db.Close())
 
 		db, err = migrations.Open(ctx, o)
 		require.NoError(t, err, "the newer schema can be used by this version")
 		exec(t, db, putSession, "room 2", "!r2:example.org", "slot")
 		require.Equal(t, 2, count(t, db, "call_session"))
-		exec(t, db, "UPDATE version SET version = 3, compat = 2")
+		exec(t, db, "UPDATE version SET version = 1003, compat = 1002")
 		require.NoError(t, db.Close())
 
 		_, err = migrations.Open(ctx, o)
 		require.ErrorIs(t, err, migrations.ErrTooNew)
 		require.ErrorContains(t, err, "the database belongs to a newer Passerelle: "+
-			"its schema is v3 and needs a Passerelle that knows v2, this one knows v1; "+
+			fmt.Sprintf("its schema is v1003 and needs a Passerelle that knows v1002, this one knows v%d; ", known)+
 			"start the newer Passerelle again, or restore the backup from before its first start")
 	})
 }
@@ -187,9 +189,18 @@ func TestStartIsGivenUp(t *testing.T) {
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_lock($1)", number)
 	require.NoError(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err = migrations.Open(ctx, o)
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	started := make(chan error, 1)
+	go func() {
+		_, err := migrations.Open(ctx, o)
+		started <- err
+	}()
+	require.Eventually(t, func() bool {
+		return count(t, db, "pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+	}, time.Minute, 10*time.Millisecond, "it does not wait for the lock")
+	giveUp()
+	err = <-started
 	require.ErrorContains(t, err, "wait until another Passerelle has upgraded the database")
 
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_unlock($1)", number)
@@ -334,4 +345,40 @@ func TestTimesAndTruth(t *testing.T) {
 		require.False(t, revoked)
 		require.Equal(t, farOff, revokedAt.Int64)
 	})
+}
+
+// TestInMemory: connections share it, it outlives all that database/sql closes,
+// two are two, and nothing is on disk.
+func TestInMemory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	open := func() *dbutil.Database {
+		db, err := migrations.Open(t.Context(), migrations.Options{Type: migrations.SQLite, MaxOpenConns: 8, Log: zerolog.Nop()})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		return db
+	}
+	db, other := open(), open()
+	exec(t, db, putSession, "room", "!r:example.org", "slot")
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		_, err := db.Exec(ctx, putSession, "second", "!s:example.org", "slot")
+		cancel()
+		return err
+	})
+	db.RawDB.SetMaxIdleConns(0)
+	db.RawDB.SetMaxIdleConns(8)
+	require.Equal(t, 1, count(t, db, "call_session"))
+	require.Zero(t, count(t, other, "call_session"))
+	var writing sync.WaitGroup
+	for i := range 16 {
+		writing.Go(func() {
+			_, err := db.Exec(context.WithoutCancel(t.Context()), putGrant, "room", i)
+			require.NoError(t, err)
+		})
+	}
+	writing.Wait()
+	require.Equal(t, 16, count(t, db, "call_grant"))
+	files, err := os.ReadDir(".")
+	require.NoError(t, err)
+	require.Empty(t, files)
 }

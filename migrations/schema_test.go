@@ -96,7 +96,7 @@ func TestStepsEqualFreshInstall(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { require.NoError(t, db.Close()) }()
 		fresh := schema(t, db)
-		for _, table := range []string{"call_participant", "call_grant", "call_session", "webhook_seen", "version"} {
+		for _, table := range []string{"call_participant", "call_grant", "call_session", "webhook_seen", "delayed_leave", "version"} {
 			exec(t, db, "DROP TABLE "+table)
 		}
 		db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(steps).Finish()

@@ -64,6 +64,25 @@ func postgresBinaries() string {
 	return filepath.Dir(found[len(found)-1])
 }
 
+// Redis returns Redis' server program.
+func (s *Store) Redis(ctx context.Context) (program string, err error) {
+	const name = "redis-server"
+	if program = firstProgram(name); program != "" {
+		return program, nil
+	}
+	const hint = "on Debian: apt-get install redis-server"
+	if !s.Fetch {
+		return "", fmt.Errorf("redis: %w (%s)", ErrMissing, hint)
+	}
+	if err := s.install(ctx, "redis", name, "a few seconds"); err != nil {
+		return "", fmt.Errorf("redis is needed for the tests (%s): %w", hint, err)
+	}
+	if program = firstProgram(name); program == "" {
+		return "", errors.New("redis was installed and cannot be found")
+	}
+	return program, nil
+}
+
 func firstProgram(names ...string) string {
 	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {

@@ -24,6 +24,7 @@ import (
 // port, so that nobody has to look it up.
 type Homeserver struct {
 	server      *httptest.Server
+	mux         *http.ServeMux
 	ca          string
 	requests    atomic.Int64
 	wellKnowns  atomic.Int64
@@ -45,10 +46,10 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 	if err := os.WriteFile(h.ca, ca, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_matrix/federation/v1/openid/userinfo", h.userinfo)
-	mux.HandleFunc("GET /.well-known/matrix/server", h.serverDocument)
-	h.server = httptest.NewUnstartedServer(mux)
+	h.mux = http.NewServeMux()
+	h.Handle("GET /_matrix/federation/v1/openid/userinfo", h.userinfo)
+	h.Handle("GET /.well-known/matrix/server", h.serverDocument)
+	h.server = httptest.NewUnstartedServer(h.mux)
 	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	h.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	h.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -63,6 +64,9 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 	})
 	return h
 }
+
+// Handle adds a route, as [http.ServeMux] knows them.
+func (h *Homeserver) Handle(pattern string, serve http.HandlerFunc) { h.mux.HandleFunc(pattern, serve) }
 
 // Name is the server name: 127.0.0.1 and a port. The certificate is good for
 // names under .test as well, where the test has a DNS for them.

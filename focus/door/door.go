@@ -4,23 +4,23 @@
 // straight between client and SFU.
 //
 // The routes it forwards are those of [Routes] and no others: LiveKit's room
-// service (/twirp), /whip and /agent stay unreachable from outside.
+// service (/twirp), /whip and /agent stay unreachable from outside. What the
+// SFU sees is a request of ours, with a token of ours: of the client's own it
+// gets the parameters and nothing else that counts.
 package door
 
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"passerelle/focus/matrixrtc"
 )
 
 // Routes are the paths, below the public address, that the door serves, with
@@ -36,64 +36,68 @@ const admitWait = 5 * time.Second
 // below 1.5 KiB.
 const maxToken = 8 << 10
 
-// ErrRefused is what Admit wraps when the holder of a token may not pass,
-// now and with this token: the client is told not to try again.
-var ErrRefused = errors.New("not admitted")
+var (
+	// ErrRefused is what Admit wraps when the holder of a token may not pass,
+	// now and with this token: the client is told not to try again (403).
+	ErrRefused = errors.New("not admitted")
+	// ErrNoRoom is what Admit wraps when the holder may join the call but not
+	// start it, and it does not run.
+	ErrNoRoom = errors.New("no such call")
+)
+
+// noRoom is LiveKit's own text. With 404 it is what its clients know: they stop,
+// and Element Call says that the call cannot be started from here. With any
+// other text they would take 404 for an old server and try the older route.
+const noRoom = "requested room does not exist"
+
+const notAdmitted = "this token does not admit to the call"
+
+// Pass is what a token is worth.
+type Pass struct {
+	Room     matrixrtc.SFURoom
+	Identity matrixrtc.Identity
+	// SFU is where to pass on to, http or https. It is ready for the room.
+	SFU *url.URL
+	// Token is the one that the SFU gets.
+	Token string
+}
 
 // Options are what a Door needs; all fields are required.
 type Options struct {
-	// Admit decides whether the holder of the token may pass, and names the
-	// SFU to pass on to, http or https, which is ready for the token's room.
-	// It may wait, within ctx, for an SFU that is being restarted. Errors that
-	// are not [ErrRefused] mean that no SFU can be had just now. Their text is
-	// logged, so it must not hold the token.
-	Admit      func(ctx context.Context, token string) (*url.URL, error)
+	// Admit decides whether the holder of the token may pass. It may wait,
+	// within ctx, for an SFU that is being restarted. Errors that are neither
+	// [ErrRefused] nor [ErrNoRoom] mean that no SFU can be had just now. Their
+	// text is logged, so it must not hold the token.
+	Admit      func(ctx context.Context, token string) (Pass, error)
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
 
 // Door forwards admitted signalling. It is safe for concurrent use.
 type Door struct {
-	options Options
-	proxy   *httputil.ReverseProxy
-	metrics metrics
-	open    sync.WaitGroup
+	options     Options
+	questions   *http.Transport
+	connections connections
+	metrics     metrics
 }
 
 // New returns a Door.
 func New(o Options) *Door {
-	d := &Door{options: o, metrics: newMetrics(o.Registerer)}
-	transport := &http.Transport{
+	d := &Door{options: o, metrics: newMetrics(o.Registerer), questions: &http.Transport{
 		// No proxy from the environment: the SFU is ours.
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       time.Minute,
-		ResponseHeaderTimeout: 10 * time.Second,
+		ResponseHeaderTimeout: handshakeTimeout,
 		DisableCompression:    true,
-	}
-	d.proxy = &httputil.ReverseProxy{
-		Transport:      transport,
-		Rewrite:        rewrite,
-		ModifyResponse: cleanResponse,
-		ErrorHandler:   d.upstreamFailed,
-		// The proxy's own lines may hold URLs, and those the token.
-		ErrorLog: log.New(io.Discard, "", 0),
-	}
+	}}
+	d.connections.open = map[who]map[*connection]struct{}{}
 	return d
 }
 
-type upstreamKey struct{}
-
-type target struct {
-	base  *url.URL
-	route string
-}
-
 // Serve answers a request for one of [Routes]. The caller has set the CORS
-// headers. It returns when the signalling connection has ended, which the end
-// of the request's context brings about too.
+// headers. A connection that it has let in goes on after it returns, until one
+// side ends it, [Door.Cut] or [Door.Stop].
 func (d *Door) Serve(w http.ResponseWriter, r *http.Request, route string) {
-	d.open.Add(1)
-	defer d.open.Done()
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, OPTIONS")
 		d.refuse(w, http.StatusMethodNotAllowed, "method", "only GET is served here")
@@ -104,41 +108,68 @@ func (d *Door) Serve(w http.ResponseWriter, r *http.Request, route string) {
 		d.refuse(w, http.StatusForbidden, "token_count", reason)
 		return
 	}
-	wait, cancel := context.WithTimeout(r.Context(), admitWait)
-	base, err := d.options.Admit(wait, token)
-	cancel()
+	question := strings.HasSuffix(route, "/validate")
+	if !question && !isUpgrade(r) {
+		// Not 404, which LiveKit answers: clients would look for an older route.
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		d.refuse(w, http.StatusUpgradeRequired, "no_upgrade",
+			"this is a WebSocket; does a proxy in between drop the Upgrade header?")
+		return
+	}
+	pass, c := d.admit(w, r, token)
+	if c == nil {
+		return
+	}
+	defer c.settle()
+	d.metrics.admitted.Inc()
+	if question {
+		d.ask(w, r, c, pass, route)
+		return
+	}
+	d.connect(w, r, c, pass, route)
+}
+
+// admit asks for the decision and registers what was let in, so that a
+// revocation finds it. When one came in between, it is asked again. Without a
+// connection the request is answered.
+func (d *Door) admit(w http.ResponseWriter, r *http.Request, token string) (Pass, *connection) {
+	for {
+		before := d.connections.revocations()
+		wait, cancel := context.WithTimeout(r.Context(), admitWait)
+		pass, err := d.options.Admit(wait, token)
+		cancel()
+		if err != nil {
+			d.notAdmitted(w, err)
+			return pass, nil
+		}
+		c, outcome := d.enter(r.Context(), who{pass.Room, pass.Identity}, before)
+		switch outcome {
+		case entered:
+			return pass, c
+		case stopping:
+			d.refuse(w, http.StatusServiceUnavailable, "stopping", "the service is being stopped")
+			return pass, nil
+		}
+	}
+}
+
+func (d *Door) notAdmitted(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		d.options.Log.Debug().Err(err).Msg("Signalling refused")
-		d.refuse(w, http.StatusForbidden, "not_admitted", "this token does not admit to the call")
-		return
-	case err != nil:
+		d.refuse(w, http.StatusForbidden, "not_admitted", notAdmitted)
+	case errors.Is(err, ErrNoRoom):
+		d.options.Log.Debug().Err(err).Msg("Signalling refused")
+		d.refuse(w, http.StatusNotFound, "no_room", noRoom)
+	default:
 		d.options.Log.Warn().Err(err).Msg("No SFU to connect a client to")
 		d.refuse(w, http.StatusServiceUnavailable, "no_sfu", "the media server is not available")
-		return
-	}
-	d.metrics.admitted.Inc()
-	d.metrics.sockets.Inc()
-	defer d.metrics.sockets.Dec()
-	ctx := context.WithValue(r.Context(), upstreamKey{}, target{base, route})
-	d.proxy.ServeHTTP(w, r.WithContext(ctx))
-}
-
-// Wait returns when every connection has ended or ctx is done. Call it after
-// the contexts of the requests are cancelled.
-func (d *Door) Wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() { d.open.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.New("signalling connections still open")
 	}
 }
 
 // onlyToken returns the request's one token. Two tokens, in whichever places,
-// are refused: what the door looked at and what the SFU believed could differ.
+// are refused: one of them is not what it seems.
 func onlyToken(r *http.Request) (token, reason string) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -161,48 +192,6 @@ func onlyToken(r *http.Request) (token, reason string) {
 		return "", "the token is too long"
 	}
 	return tokens[0], ""
-}
-
-// rewrite makes the request that the SFU sees: LiveKit's own path whatever
-// prefix ours has, the same query, and no header by which a client could pose
-// as a proxy.
-func rewrite(p *httputil.ProxyRequest) {
-	to := p.In.Context().Value(upstreamKey{}).(target)
-	p.Out.URL.Scheme = to.base.Scheme
-	p.Out.URL.Host = to.base.Host
-	p.Out.URL.Path = strings.TrimSuffix(to.base.Path, "/") + to.route
-	p.Out.URL.RawPath = ""
-	// ReverseProxy has dropped parameters that it could not parse.
-	p.Out.Host = to.base.Host
-	for _, name := range []string{"X-Real-Ip", "Cookie", "Cf-Connecting-Ip", "True-Client-Ip"} {
-		p.Out.Header.Del(name)
-	}
-}
-
-// cleanResponse drops LiveKit's CORS headers: the public listener sets its own,
-// and two values for one of them are as bad as none.
-func cleanResponse(r *http.Response) error {
-	for name := range r.Header {
-		if strings.HasPrefix(name, "Access-Control-") {
-			r.Header.Del(name)
-		}
-	}
-	return nil
-}
-
-func (d *Door) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		d.options.Log.Warn().Str("cause", safeCause(err)).Msg("The SFU did not take a signalling connection")
-	}
-	d.refuse(w, http.StatusServiceUnavailable, "upstream", "the media server is not available")
-}
-
-// safeCause drops the URL, and with it the token, from an error of net/http.
-func safeCause(err error) string {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
-	return err.Error()
 }
 
 func (d *Door) refuse(w http.ResponseWriter, status int, reason, text string) {

@@ -1,6 +1,7 @@
 package door_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func newSFU(t *testing.T) *url.URL {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "https://sfu.example")
 		if r.Header.Get("Upgrade") == "" {
-			fmt.Fprintf(w, "%s %s forwarded=%q real=%q cookie=%q", r.URL.Path, r.URL.RawQuery,
+			fmt.Fprintf(w, "%s %s %s forwarded=%q real=%q cookie=%q", r.URL.Path, r.URL.RawQuery, r.Header.Get("Authorization"),
 				r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Real-Ip"), r.Header.Get("Cookie"))
 			return
 		}
@@ -36,6 +37,7 @@ func newSFU(t *testing.T) *url.URL {
 			return
 		}
 		defer c.CloseNow()
+		c.SetReadLimit(-1)
 		for {
 			kind, message, err := c.Read(r.Context())
 			if err != nil || c.Write(r.Context(), kind, message) != nil {
@@ -49,8 +51,10 @@ func newSFU(t *testing.T) *url.URL {
 	return address
 }
 
+type decision func(ctx context.Context, token string) (door.Pass, error)
+
 // serve puts a door with the given decision on a listener, under a prefix.
-func serve(t *testing.T, admit func(context.Context, string) (*url.URL, error)) (*httptest.Server, *door.Door) {
+func serve(t *testing.T, admit decision) (*httptest.Server, *door.Door) {
 	t.Helper()
 	d := door.New(door.Options{Admit: admit, Log: zerolog.Nop(), Registerer: prometheus.NewRegistry()})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -61,12 +65,12 @@ func serve(t *testing.T, admit func(context.Context, string) (*url.URL, error)) 
 	return server, d
 }
 
-func admitGood(sfu *url.URL) func(context.Context, string) (*url.URL, error) {
-	return func(_ context.Context, token string) (*url.URL, error) {
+func admitGood(sfu *url.URL) decision {
+	return func(_ context.Context, token string) (door.Pass, error) {
 		if token != "good" {
-			return nil, fmt.Errorf("%w: not good", door.ErrRefused)
+			return door.Pass{}, fmt.Errorf("%w: not good", door.ErrRefused)
 		}
-		return sfu, nil
+		return door.Pass{Room: "room", Identity: "ana", SFU: sfu, Token: "resigned"}, nil
 	}
 }
 
@@ -96,15 +100,15 @@ func TestDoorForwardsQuestions(t *testing.T) {
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	require.Equal(t, `/rtc/v1/validate access_token=good&join_request=a%2Bb forwarded="" real="" cookie=""`, string(body))
+	require.Equal(t, `/rtc/v1/validate join_request=a%2Bb Bearer resigned forwarded="" real="" cookie=""`, string(body))
 	require.Equal(t, []string{"*"}, answer.Header.Values("Access-Control-Allow-Origin"))
 }
 
 func TestDoorRefuses(t *testing.T) {
 	asked := 0
-	server, _ := serve(t, func(context.Context, string) (*url.URL, error) {
+	server, _ := serve(t, func(context.Context, string) (door.Pass, error) {
 		asked++
-		return nil, fmt.Errorf("%w: not good", door.ErrRefused)
+		return door.Pass{}, fmt.Errorf("%w: not good", door.ErrRefused)
 	})
 	long := strings.Repeat("x", 9000)
 	for name, c := range map[string]struct {
@@ -132,6 +136,8 @@ func TestDoorRefuses(t *testing.T) {
 				request, err := http.NewRequestWithContext(t.Context(), c.method, server.URL+"/prefix"+route+c.query, nil)
 				require.NoError(t, err)
 				request.Header["Authorization"] = c.headers
+				request.Header.Set("Connection", "Upgrade")
+				request.Header.Set("Upgrade", "websocket")
 				answer, err := http.DefaultClient.Do(request)
 				require.NoError(t, err)
 				_ = answer.Body.Close()
@@ -146,9 +152,9 @@ func TestDoorRefuses(t *testing.T) {
 func TestDoorWithoutSFU(t *testing.T) {
 	gone := newSFU(t)
 	gone.Host = "127.0.0.1:1"
-	for name, admit := range map[string]func(context.Context, string) (*url.URL, error){
-		"none ready":    func(context.Context, string) (*url.URL, error) { return nil, errors.New("starting") },
-		"not answering": func(context.Context, string) (*url.URL, error) { return gone, nil },
+	for name, admit := range map[string]decision{
+		"none ready":    func(context.Context, string) (door.Pass, error) { return door.Pass{}, errors.New("starting") },
+		"not answering": admitGood(gone),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, _ := serve(t, admit)
@@ -161,24 +167,190 @@ func TestDoorWithoutSFU(t *testing.T) {
 	}
 }
 
-func TestConnectionsEndWithTheServer(t *testing.T) {
-	sfu := newSFU(t)
-	d := door.New(door.Options{Admit: admitGood(sfu), Log: zerolog.Nop(), Registerer: prometheus.NewRegistry()})
-	serving, stop := context.WithCancel(t.Context())
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		defer context.AfterFunc(serving, cancel)()
-		d.Serve(w, r.WithContext(ctx), "/rtc")
-	}))
-	defer server.Close()
+func TestConnectionsEndWithTheDoor(t *testing.T) {
+	server, d := serve(t, admitGood(newSFU(t)))
+	c := dial(t, server)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- d.Stop(ctx) }()
+	_, _, err := c.Read(t.Context())
+	require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
+	require.NoError(t, <-stopped)
+	answer, err := http.Get(server.URL + "/rtc/validate?access_token=good")
+	require.NoError(t, err)
+	_ = answer.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode, "nobody comes in any more")
+}
+
+// dial connects with a good token, and says a word to be sure.
+func dial(t *testing.T, server *httptest.Server) *websocket.Conn {
+	t.Helper()
 	c, _, err := websocket.Dial(t.Context(), server.URL+"/rtc?access_token=good", nil)
 	require.NoError(t, err)
-	defer c.CloseNow()
-	stop()
+	t.Cleanup(func() { _ = c.CloseNow() })
+	c.SetReadLimit(64 << 20)
+	require.NoError(t, c.Write(t.Context(), websocket.MessageBinary, []byte("hello")))
+	_, answer, err := c.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(answer))
+	return c
+}
+
+func TestMessagesOfAnySizeButTooBig(t *testing.T) {
+	server, d := serve(t, admitGood(newSFU(t)))
+	c := dial(t, server)
+	for _, size := range []int{0, 1, 125, 126, 2047, 2048, 2049, 65535, 65536, 1 << 20, 2 << 20} {
+		sent := bytes.Repeat([]byte{byte(size)}, size)
+		go func() { _ = c.Write(t.Context(), websocket.MessageBinary, sent) }()
+		_, got, err := c.Read(t.Context())
+		require.NoError(t, err, size)
+		require.True(t, bytes.Equal(sent, got), size)
+	}
+	go func() { _ = c.Write(t.Context(), websocket.MessageBinary, make([]byte, 2<<20+1)) }()
+	_, _, err := c.Read(t.Context())
+	require.Equal(t, websocket.StatusMessageTooBig, websocket.CloseStatus(err), "%v", err)
+	waitEmpty(t, d)
+}
+
+func TestAMessageInManyPiecesIsOneMessage(t *testing.T) {
+	server, _ := serve(t, admitGood(newSFU(t)))
+	c := dial(t, server)
+	w, err := c.Writer(t.Context(), websocket.MessageBinary)
+	require.NoError(t, err)
+	go func() {
+		for range 80 {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+		_ = w.Close()
+	}()
 	_, _, err = c.Read(t.Context())
-	require.Error(t, err)
-	wait, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	require.Equal(t, websocket.StatusMessageTooBig, websocket.CloseStatus(err), "%v", err)
+}
+
+// A revocation reaches those who are connected, those who are being connected
+// and those about whom was decided before it.
+func TestCut(t *testing.T) {
+	t.Run("connected", func(t *testing.T) {
+		server, d := serve(t, admitGood(newSFU(t)))
+		c := dial(t, server)
+		d.Cut("room", "bo")
+		d.Cut("other", "ana")
+		ended := make(chan error, 1)
+		go func() {
+			_, _, err := c.Read(t.Context())
+			ended <- err
+		}()
+		require.NoError(t, c.Ping(t.Context()), "others are not meant")
+		began := time.Now()
+		d.Cut("room", "ana")
+		require.Equal(t, websocket.StatusPolicyViolation, websocket.CloseStatus(<-ended))
+		require.Less(t, time.Since(began), time.Second)
+		waitEmpty(t, d)
+	})
+	t.Run("being connected", func(t *testing.T) {
+		asked := make(chan struct{})
+		sfu := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(asked)
+			<-r.Context().Done()
+		}))
+		defer sfu.Close()
+		address, err := url.Parse(sfu.URL)
+		require.NoError(t, err)
+		server, d := serve(t, admitGood(address))
+		go func() { <-asked; d.Cut("room", "ana") }()
+		_, answer, err := websocket.Dial(t.Context(), server.URL+"/rtc?access_token=good", nil)
+		require.Error(t, err)
+		require.Equal(t, http.StatusForbidden, answer.StatusCode)
+		require.Equal(t, "*", answer.Header.Get("Access-Control-Allow-Origin"))
+	})
+	t.Run("decided before", func(t *testing.T) {
+		sfu, revoked := newSFU(t), false
+		var d *door.Door
+		var server *httptest.Server
+		server, d = serve(t, func(ctx context.Context, token string) (door.Pass, error) {
+			if revoked {
+				return door.Pass{}, door.ErrRefused
+			}
+			// Between this decision and what it opens, it is revoked.
+			revoked = true
+			d.Cut("room", "ana")
+			return admitGood(sfu)(ctx, token)
+		})
+		_, answer, err := websocket.Dial(t.Context(), server.URL+"/rtc?access_token=good", nil)
+		require.Error(t, err)
+		require.Equal(t, http.StatusForbidden, answer.StatusCode)
+	})
+}
+
+// waitEmpty returns when nobody is connected any more.
+func waitEmpty(t *testing.T, d *door.Door) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	require.NoError(t, d.Wait(wait))
+	require.NoError(t, d.Stop(ctx))
+	require.NoError(t, ctx.Err(), "somebody was still connected")
+}
+
+// What the SFU answers instead of a connection is passed on; that it does not
+// know our key is not the client's fault, and the token in that answer is
+// nobody's business.
+func TestTheSFUsRefusals(t *testing.T) {
+	for _, c := range []struct {
+		sfu, client int
+		body        string
+	}{
+		{404, 404, "requested room does not exist"},
+		{429, 429, "requested room does not exist"},
+		{503, 503, "requested room does not exist"},
+		{401, 503, "the media server is not available\n"},
+		{403, 503, "the media server is not available\n"},
+	} {
+		sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Access-Control-Allow-Origin", "https://sfu.example")
+			w.WriteHeader(c.sfu)
+			_, _ = io.WriteString(w, "requested room does not exist")
+		}))
+		address, err := url.Parse(sfu.URL)
+		require.NoError(t, err)
+		server, _ := serve(t, admitGood(address))
+		for _, route := range door.Routes {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+route+"?access_token=good", nil)
+			require.NoError(t, err)
+			if !strings.HasSuffix(route, "validate") {
+				request.Header.Set("Connection", "keep-alive, Upgrade")
+				request.Header.Set("Upgrade", "websocket")
+			}
+			answer, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			body, err := io.ReadAll(answer.Body)
+			require.NoError(t, err)
+			_ = answer.Body.Close()
+			require.Equal(t, c.client, answer.StatusCode, route)
+			require.Equal(t, c.body, string(body), route)
+			require.Equal(t, []string{"*"}, answer.Header.Values("Access-Control-Allow-Origin"))
+		}
+		sfu.Close()
+	}
+}
+
+func TestWhatIsNoWebSocketIsToldSo(t *testing.T) {
+	server, _ := serve(t, admitGood(newSFU(t)))
+	answer, err := http.Get(server.URL + "/rtc/v1?access_token=good")
+	require.NoError(t, err)
+	_ = answer.Body.Close()
+	require.Equal(t, http.StatusUpgradeRequired, answer.StatusCode)
+}
+
+func TestNoCallIsWhatLiveKitSays(t *testing.T) {
+	server, _ := serve(t, func(context.Context, string) (door.Pass, error) { return door.Pass{}, door.ErrNoRoom })
+	answer, err := http.Get(server.URL + "/rtc/v1/validate?access_token=good")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNotFound, answer.StatusCode)
+	require.Contains(t, string(body), "requested room does not exist", "clients look for this text")
 }

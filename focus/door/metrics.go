@@ -6,6 +6,7 @@ type metrics struct {
 	sockets  prometheus.Gauge
 	admitted prometheus.Counter
 	refused  *prometheus.CounterVec
+	ended    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -22,7 +23,11 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "passerelle_door_refused_total",
 			Help: "Requests that the door refused, by reason.",
 		}, []string{"reason"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "passerelle_door_ended_total",
+			Help: "Signalling connections that the door ended itself, by reason.",
+		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.sockets, m.admitted, m.refused)
+	reg.MustRegister(m.sockets, m.admitted, m.refused, m.ended)
 	return m
 }

@@ -96,8 +96,8 @@ func (r *Rooms) EnsureRoom(ctx context.Context, room matrixrtc.SFURoom, o matrix
 	return nil
 }
 
-// Participants lists who is connected to the SFU room, helpers included.
-// A room that does not exist has nobody in it.
+// Participants lists the people who are connected to the SFU room. A room that
+// does not exist has nobody in it.
 func (r *Rooms) Participants(ctx context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error) {
 	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomAdmin: true, Room: string(room)})
 	if err != nil {
@@ -114,11 +114,62 @@ func (r *Rooms) Participants(ctx context.Context, room matrixrtc.SFURoom) ([]mat
 	}
 	participants := make([]matrixrtc.Participant, 0, len(answer.Participants))
 	for _, p := range answer.Participants {
+		if !isPerson(p) {
+			continue
+		}
 		participants = append(participants, matrixrtc.Participant{
 			Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
+			JoinedAt: time.Unix(p.JoinedAt, 0),
 		})
 	}
 	return participants, nil
+}
+
+// isPerson tells people from agents, recorders, bridges and the hidden.
+func isPerson(p *livekit.ParticipantInfo) bool {
+	return p.GetIdentity() != "" && p.GetKind() == livekit.ParticipantInfo_STANDARD && !p.GetPermission().GetHidden()
+}
+
+// Remove disconnects the participant, who is told not to come back. One that
+// is not there is no error.
+func (r *Rooms) Remove(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomAdmin: true, Room: string(room)})
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	_, err = r.service.RemoveParticipant(ctx, &livekit.RoomParticipantIdentity{Room: string(room), Identity: string(who)})
+	var failure twirp.Error
+	switch {
+	case errors.As(err, &failure) && failure.Code() == twirp.NotFound:
+		return nil
+	case err != nil:
+		return fmt.Errorf("remove participant: %w", plain(err))
+	}
+	return nil
+}
+
+// Participant returns the connection of the identity to the SFU room, and
+// whether there is one.
+func (r *Rooms) Participant(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (matrixrtc.Participant, bool, error) {
+	ctx, cancel, err := r.admin(ctx, &auth.VideoGrant{RoomAdmin: true, Room: string(room)})
+	if err != nil {
+		return matrixrtc.Participant{}, false, err
+	}
+	defer cancel()
+	p, err := r.service.GetParticipant(ctx, &livekit.RoomParticipantIdentity{Room: string(room), Identity: string(who)})
+	var failure twirp.Error
+	switch {
+	case errors.As(err, &failure) && failure.Code() == twirp.NotFound:
+		return matrixrtc.Participant{}, false, nil
+	case err != nil:
+		return matrixrtc.Participant{}, false, fmt.Errorf("look for participant: %w", plain(err))
+	case p.State == livekit.ParticipantInfo_DISCONNECTED:
+		return matrixrtc.Participant{}, false, nil
+	}
+	return matrixrtc.Participant{
+		Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
+	}, true, nil
 }
 
 // Ping asks the SFU a question that needs our key and costs it nothing.

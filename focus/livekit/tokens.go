@@ -1,6 +1,8 @@
 package livekit
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -10,40 +12,44 @@ import (
 	"unicode/utf16"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/livekit/protocol/auth"
 
 	"passerelle/focus/matrixrtc"
 )
 
-// ErrToken is returned for a token that is malformed, not signed with our
-// key, expired, or allows no room. It never holds any part of the token.
+// ErrToken is returned for a token that is malformed, not signed with one of
+// our keys, expired, or allows no room. It never holds any part of the token.
 var ErrToken = errors.New("not a valid token of this service")
 
 // clockSkew is how far the clocks of this machine and of an SFU on another
 // may be apart. LiveKit itself allows a minute.
 const clockSkew = 10 * time.Second
 
-// Tokens signs and checks the tokens of one LiveKit API key.
+// Tokens signs tokens with one key.
 type Tokens struct {
 	key    string
 	secret []byte
-	parser *jwt.Parser
 	now    func() time.Time
 }
 
-// NewTokens returns the Tokens of an API key and its secret.
+// NewTokens returns the Tokens of a LiveKit API key and its secret. The SFU
+// accepts what they sign.
 func NewTokens(key, secret string) *Tokens {
-	return &Tokens{
-		key:    key,
-		secret: []byte(secret),
-		now:    time.Now,
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithIssuer(key),
-			jwt.WithExpirationRequired(),
-			jwt.WithLeeway(clockSkew),
-		),
+	return &Tokens{key: key, secret: []byte(secret), now: time.Now}
+}
+
+// doorPrefix begins the IDs of the keys that only the door knows.
+const doorPrefix = "door-"
+
+// NewDoorTokens returns Tokens of a key that is derived from an SFU's (HKDF,
+// RFC 5869) and that the SFU does not know: who holds such a token gets nothing
+// from the SFU but through the door. The same SFU key gives the same door key,
+// so that tokens outlive a restart.
+func NewDoorTokens(key, secret string) (*Tokens, error) {
+	derived, err := hkdf.Key(sha256.New, []byte(secret), nil, "passerelle door tokens", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the door's key: %w", err)
 	}
+	return &Tokens{key: doorPrefix + key, secret: derived, now: time.Now}, nil
 }
 
 // participantClaims are the claims of a participant's token and no more: no
@@ -67,7 +73,14 @@ type videoGrant struct {
 	CanPublishData       bool   `json:"canPublishData"`
 	CanSubscribe         bool   `json:"canSubscribe"`
 	CanUpdateOwnMetadata bool   `json:"canUpdateOwnMetadata"`
+	// Term travels in a claim that allows nothing to who is no administrator of
+	// the room, and that LiveKit copies into the tokens which it makes for those
+	// who are connected. Of claims that it does not know it copies none.
+	Term string `json:"destinationRoom,omitempty"`
 }
+
+// termPrefix begins the claim that carries a grant's term, in decimal.
+const termPrefix = "term-"
 
 // tokenHeader is the base64url of {"alg":"HS256","typ":"JWT"}.
 const tokenHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
@@ -76,16 +89,34 @@ const tokenHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 // the grant's room, from now on for the grant's lifetime.
 func (t *Tokens) Sign(g matrixrtc.Grant) (string, error) {
 	now := t.now()
+	return t.sign(matrixrtc.Ticket{
+		Room: g.Room, Identity: g.Identity, Publish: g.Publish, Term: g.Term,
+		MadeAt: now, Expires: now.Add(g.Lifetime),
+	})
+}
+
+// Resign returns a token with what the ticket says, from now on, and no more
+// than that, whatever else stood in the token that the ticket was read from.
+func (t *Tokens) Resign(ticket matrixrtc.Ticket) (string, error) {
+	ticket.MadeAt = t.now()
+	return t.sign(ticket)
+}
+
+func (t *Tokens) sign(ticket matrixrtc.Ticket) (string, error) {
+	video := videoGrant{
+		RoomJoin: true, Room: string(ticket.Room),
+		CanPublish: ticket.Publish, CanPublishData: ticket.Publish, CanSubscribe: true,
+	}
+	if ticket.Term != matrixrtc.UnknownTerm {
+		video.Term = termPrefix + strconv.FormatInt(ticket.Term, 10)
+	}
 	payload, err := json.Marshal(participantClaims{
 		Issuer:    t.key,
-		Subject:   string(g.Identity),
-		NotBefore: now.Unix(),
-		IssuedAt:  now.Unix(),
-		Expires:   now.Add(g.Lifetime).Unix(),
-		Video: videoGrant{
-			RoomJoin: true, Room: string(g.Room),
-			CanPublish: g.Publish, CanPublishData: g.Publish, CanSubscribe: true,
-		},
+		Subject:   string(ticket.Identity),
+		NotBefore: ticket.MadeAt.Unix(),
+		IssuedAt:  ticket.MadeAt.Unix(),
+		Expires:   ticket.Expires.Unix(),
+		Video:     video,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
@@ -127,45 +158,4 @@ func appendEscape(b []byte, unit rune) []byte {
 		b = append(b, '0')
 	}
 	return append(b, digits...)
-}
-
-// Admission is what a checked token says.
-type Admission struct {
-	Room     matrixrtc.SFURoom
-	Identity matrixrtc.Identity
-	// NotBefore is when the token was made, by us or, refreshed, by the SFU.
-	NotBefore time.Time
-	Expires   time.Time
-}
-
-type readClaims struct {
-	jwt.RegisteredClaims
-	Video *auth.VideoGrant `json:"video"`
-}
-
-// Verify checks the signature, issuer and times of a participant's token.
-// Tokens that LiveKit refreshed are signed with the same key and pass too.
-// Every refusal is [ErrToken] with a reason that is safe to log.
-func (t *Tokens) Verify(token string) (Admission, error) {
-	var claims readClaims
-	_, err := t.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return t.secret, nil })
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return Admission{}, fmt.Errorf("%w: expired", ErrToken)
-	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return Admission{}, fmt.Errorf("%w: signature or algorithm", ErrToken)
-	case err != nil:
-		return Admission{}, fmt.Errorf("%w: malformed or wrong claims", ErrToken)
-	case claims.Video == nil || !claims.Video.RoomJoin || claims.Video.Room == "" || claims.Subject == "":
-		return Admission{}, fmt.Errorf("%w: names no room or nobody", ErrToken)
-	}
-	admission := Admission{
-		Room:     matrixrtc.SFURoom(claims.Video.Room),
-		Identity: matrixrtc.Identity(claims.Subject),
-		Expires:  claims.ExpiresAt.Time,
-	}
-	if claims.NotBefore != nil {
-		admission.NotBefore = claims.NotBefore.Time
-	}
-	return admission, nil
 }

@@ -110,7 +110,7 @@ func translate(event *livekit.WebhookEvent) (matrixrtc.SFUEvent, bool) {
 		return e, false
 	}
 	participant := event.GetParticipant()
-	if participant.GetIdentity() == "" || participant.GetKind() != livekit.ParticipantInfo_STANDARD {
+	if !isPerson(participant) {
 		return e, false
 	}
 	e.Identity = matrixrtc.Identity(participant.GetIdentity())

@@ -33,7 +33,7 @@ func (r *recorder) HandleSFUEvent(_ context.Context, e matrixrtc.SFUEvent) error
 	return nil
 }
 
-func signedWebhook(t *testing.T, key, secret, body string) *http.Request {
+func signedWebhook(t testing.TB, key, secret, body string) *http.Request {
 	t.Helper()
 	sum := sha256.Sum256([]byte(body))
 	token, err := auth.NewAccessToken(key, secret).SetValidFor(5 * time.Minute).

@@ -36,11 +36,14 @@ type SFUEvent struct {
 	Reason string
 }
 
-// Participant is one who is connected to an SFU room now.
+// Participant is a person who is connected to an SFU room now. Helpers, hidden
+// ones and agents are none.
 type Participant struct {
 	Identity Identity
 	// SID is the SFU's name for this very connection.
 	SID string
 	// Joined is true once media can flow.
 	Joined bool
+	// JoinedAt is when it came, by the SFU's clock, in whole seconds.
+	JoinedAt time.Time
 }

@@ -28,6 +28,37 @@ type Grant struct {
 	Publish  bool
 	// Lifetime is how long the token admits from now on.
 	Lifetime time.Duration
+	// Term tells the grants of one identity apart, before and after it was
+	// revoked: 0 until the first time, then a number that each revocation makes
+	// larger. Tokens of another term than the row's are worthless, whatever the
+	// clocks say.
+	Term int64
+}
+
+// UnknownTerm is the term of a token that names none.
+const UnknownTerm = -1
+
+// Ticket is what a token says whose signature and times were checked. It may
+// be one of ours, or one that the SFU made for who is connected already.
+type Ticket struct {
+	Room     SFURoom
+	Identity Identity
+	Publish  bool
+	// Term is that of the grant that the token came from, or UnknownTerm.
+	Term int64
+	// MadeAt is when it was made, in whole seconds, by the clock of who made it.
+	MadeAt  time.Time
+	Expires time.Time
+}
+
+// Admission is what is decided of a ticket that may pass.
+type Admission struct {
+	// SFU is the name of the SFU that has the room, and Epoch how often the
+	// room was moved to another one, plus one.
+	SFU   string
+	Epoch int
+	// Publish: what the ticket says and the grant still allows.
+	Publish bool
 }
 
 // RoomOptions are the limits of an SFU room, set when it is made.

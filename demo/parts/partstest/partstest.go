@@ -25,6 +25,9 @@ func Chromium(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Ch
 // Postgres returns the folder of PostgreSQL's programs.
 func Postgres(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Postgres) }
 
+// Redis returns Redis' server program.
+func Redis(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Redis) }
+
 func get(t testing.TB, ask func(*parts.Store, context.Context) (string, error)) string {
 	t.Helper()
 	required := os.Getenv("PASSERELLE_REQUIRE_PARTS") == "1"

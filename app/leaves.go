@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"passerelle/config"
+	"passerelle/federation"
+	"passerelle/focus/leave"
+	"passerelle/focus/livekit"
+	"passerelle/focus/matrixrtc"
+)
+
+// homeservers joins our own homeserver, whose address and token are
+// configured, with all others, who say themselves where they are.
+type homeservers struct {
+	name   string
+	own    leave.API
+	others *federation.ClientAPIs
+}
+
+func newHomeservers(c config.Homeserver, others *federation.ClientAPIs) (*homeservers, error) {
+	h := &homeservers{name: c.ServerName, others: others}
+	if c.ServerName == "" {
+		return h, nil
+	}
+	base, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("homeserver.url: %w", err)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.MaxIdleConnsPerHost = 16
+	h.own = leave.API{URL: base, Token: c.ASToken, Client: &http.Client{
+		Transport: transport,
+		// A redirect would carry the token to whoever it names.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	return h, nil
+}
+
+// API implements leave.Homeservers.
+func (h *homeservers) API(ctx context.Context, server string) (leave.API, error) {
+	if own, ok := h.Own(); ok && server == h.name {
+		return own, nil
+	}
+	base, err := h.others.Find(ctx, server)
+	if err != nil {
+		return leave.API{}, err
+	}
+	return leave.API{URL: base, Client: h.others.Client()}, nil
+}
+
+// Own implements leave.Homeservers.
+func (h *homeservers) Own() (leave.API, bool) { return h.own, h.name != "" }
+
+func (h *homeservers) close() {
+	h.others.Close()
+	if h.own.Client != nil {
+		h.own.Client.CloseIdleConnections()
+	}
+}
+
+// patientLooks looks for participants once the SFU is there: one that is being
+// restarted knows nobody.
+type patientLooks struct {
+	sfu   sfuServer
+	rooms *livekit.Rooms
+}
+
+// Participant implements leave.SFU.
+func (p patientLooks) Participant(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (matrixrtc.Participant, bool, error) {
+	waiting, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := p.sfu.WaitReady(waiting); err != nil {
+		return matrixrtc.Participant{}, false, err
+	}
+	return p.rooms.Participant(ctx, room, who)
+}
+
+func (a *App) buildLeaves(_ context.Context, c *config.Config) error {
+	others, err := federation.NewClientAPIs(federation.OpenIDOptions{Config: c.Federation, Policy: a.policy})
+	if err != nil {
+		return err
+	}
+	servers, err := newHomeservers(c.Homeserver, others)
+	if err != nil {
+		return err
+	}
+	a.life.onStop("client APIs", func(context.Context) error { servers.close(); return nil })
+	a.leaves, err = leave.New(leave.Options{
+		Store:       leave.NewStore(a.database),
+		Homeservers: servers,
+		SFU:         patientLooks{a.sfu, a.rooms},
+		Log:         a.log.With().Str("component", "leaves").Logger(),
+		Registerer:  a.registry,
+	})
+	return err
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// profile samples where our processor time goes. See profile.go in the main
+// package.
+func (b *bench) profile(ctx context.Context, file string) error {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if err := b.build(ctx, "-tags", "profile"); err != nil {
+		return err
+	}
+	ours, err := startPasserelle(ctx, b.binary, b.dir, b.world, "BENCH_PROFILE="+file)
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	if _, err := load(ctx, ours, b.world, "/get_token", 16, lasting(b.length)); err != nil {
+		return err
+	}
+	if err := ours.command.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	r, err := load(ctx, ours, b.world, "/get_token", 16, lasting(b.length))
+	if err != nil {
+		return err
+	}
+	if err := ours.command.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	// The sampler stops at its next look, and the files are written after it.
+	time.Sleep(time.Second)
+	fmt.Printf("%d requests, %.3f ms of CPU each; read it with go tool pprof -http : %s\n", r.requests, r.cpuMS(), file)
+	return nil
+}

@@ -1,0 +1,89 @@
+package focus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"passerelle/focus/matrixrtc"
+)
+
+var (
+	// ErrNotAdmitted is returned by [Service.Admit] for a ticket without a
+	// living grant.
+	ErrNotAdmitted = errors.New("no living grant")
+	// ErrNoCall is returned by [Service.Admit] for a ticket whose holder may not
+	// start the call, and nobody else has.
+	ErrNoCall = errors.New("the call has not been started")
+)
+
+// Admit decides whether the holder of a ticket may be connected to its SFU room
+// now, on which SFU, and with which rights. It has the room made where the SFU
+// has lost it: after its restart, or after everybody lost the connection for
+// longer than the departure timeout.
+func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admission, error) {
+	standing, err := s.store.Standing(ctx, t.Room, t.Identity)
+	switch {
+	case err != nil:
+		return matrixrtc.Admission{}, err
+	case !standing.Granted:
+		return matrixrtc.Admission{}, fmt.Errorf("%w: none was given", ErrNotAdmitted)
+	case standing.Revoked:
+		return matrixrtc.Admission{}, fmt.Errorf("%w: it was revoked", ErrNotAdmitted)
+	case !standing.covers(t):
+		return matrixrtc.Admission{}, fmt.Errorf("%w: the token is from before a revocation", ErrNotAdmitted)
+	case !standing.RoomOpen && !standing.MayCreate:
+		return matrixrtc.Admission{}, ErrNoCall
+	}
+	admission := matrixrtc.Admission{SFU: standing.SFU, Epoch: standing.Epoch, Publish: t.Publish && standing.Publish}
+	if s.sfus[admission.SFU] == nil {
+		if admission.SFU, admission.Epoch, err = s.store.MoveSession(ctx, t.Room, standing.SFU, s.home); err != nil {
+			return matrixrtc.Admission{}, err
+		}
+		if s.sfus[admission.SFU] == nil {
+			return matrixrtc.Admission{}, fmt.Errorf("the call is on the SFU %q, which this process does not have", admission.SFU)
+		}
+	}
+	if err := s.ensureRoom(ctx, admission.SFU, t.Room); err != nil {
+		return matrixrtc.Admission{}, err
+	}
+	if standing.RoomOpen {
+		return admission, nil
+	}
+	return admission, s.store.RoomEnsured(ctx, t.Room, s.now())
+}
+
+// place is the SFU for a room: the one that has it, or Home.
+func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, error) {
+	if len(s.sfus) == 1 {
+		// Whatever the row says, there is no other.
+		return s.home, nil
+	}
+	name, err := s.store.SFUOf(ctx, room)
+	if err != nil || s.sfus[name] == nil {
+		return s.home, err
+	}
+	return name, nil
+}
+
+// ensureRoom has the SFU make the room. Equal requests at one time share one
+// call.
+func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFURoom) error {
+	c := s.config.Load()
+	// A caller that gives up must not fail those who share its call; the SFU
+	// client has a deadline of its own.
+	shared := context.WithoutCancel(ctx)
+	done := s.ensuring.DoChan(sfu+"\n"+string(room), func() (any, error) {
+		return nil, s.sfus[sfu].EnsureRoom(shared, room, matrixrtc.RoomOptions{
+			EmptyTimeout:     c.EmptyTimeout,
+			DepartureTimeout: c.DepartureTimeout,
+			MaxParticipants:  c.MaxParticipants,
+		})
+	})
+	select {
+	case result := <-done:
+		return result.Err
+	case <-ctx.Done():
+		return fmt.Errorf("create SFU room: %w", ctx.Err())
+	}
+}

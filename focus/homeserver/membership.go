@@ -1,0 +1,174 @@
+package homeserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/singleflight"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	// freshFor is how long a "yes" counts. A client asks two to four times to
+	// join one call, so it saves most questions; and it is the longest that
+	// somebody who was thrown out can still be given a token. A "no" never
+	// counts twice: who joins the room may call at once.
+	freshFor = 5 * time.Second
+	// maxAnswers bounds how many answers are kept.
+	maxAnswers = 10_000
+	// raceFor is how long the join of another server's user may be on its way
+	// to us when the user already asks for a token: joins travel from server
+	// to server, requests go straight.
+	raceFor = 3 * time.Second
+	// maxRaces bounds how many "no" are asked again at one time; strangers who
+	// ask for rooms that they are not in must not cost the homeserver more.
+	maxRaces = 64
+)
+
+// Membership says who is in a room, as our own homeserver sees it. It is safe
+// for concurrent use.
+type Membership struct {
+	client *Client
+	server string
+	log    zerolog.Logger
+	asking singleflight.Group
+	races  chan struct{} // holds a value for each "no" that is asked again
+	silent atomic.Bool   // the last question had no answer
+
+	mu      sync.Mutex
+	answers map[string]time.Time // until when the "yes" counts
+}
+
+// NewMembership returns the membership as the homeserver named server sees it.
+func NewMembership(client *Client, server string, log zerolog.Logger) *Membership {
+	return &Membership{
+		client: client, server: server, log: log,
+		races: make(chan struct{}, maxRaces), answers: map[string]time.Time{},
+	}
+}
+
+// Joined tells whether the user is joined to the room now, or was within the
+// last five seconds. An error means that it is not known. It asks for up to
+// three seconds about users of other servers, whose join may be on its way.
+func (m *Membership) Joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	key := string(room) + "\n" + string(user) // no ID holds a line break
+	if m.fresh(key) {
+		return true, nil
+	}
+	// A caller that gives up must not fail those who share its question; each
+	// question has a deadline of its own.
+	shared := context.WithoutCancel(ctx)
+	asked := m.asking.DoChan(key, func() (any, error) { return m.find(shared, key, room, user) })
+	select {
+	case answer := <-asked:
+		joined, _ := answer.Val.(bool)
+		return joined, answer.Err
+	case <-ctx.Done():
+		return false, fmt.Errorf("ask who is in the room: %w", ctx.Err())
+	}
+}
+
+// Confirm is Joined by one question, asked now: what was known before does not
+// count, and a join on its way is none.
+func (m *Membership) Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	return m.once(ctx, string(room)+"\n"+string(user), room, user)
+}
+
+// Here tells whether anybody of our own server is joined to the room. An error
+// means that it is not known.
+func (m *Membership) Here(ctx context.Context, room id.RoomID) (bool, error) {
+	return m.client.ServerJoined(ctx, room, m.server)
+}
+
+// find asks, and where a join may be on its way asks again.
+func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
+	began := time.Now()
+	joined, err := m.once(ctx, key, room, user)
+	if joined || err != nil || m.isLocal(user) {
+		return joined, err
+	}
+	select {
+	case m.races <- struct{}{}:
+		defer func() { <-m.races }()
+	default:
+		return false, nil
+	}
+	for pause := 100 * time.Millisecond; !joined && err == nil; pause = min(2*pause, time.Second) {
+		// Half of the pause to one and a half: clients that were invited
+		// together ask together.
+		wait := pause/2 + rand.N(pause)
+		if time.Since(began)+wait > raceFor {
+			return false, nil
+		}
+		time.Sleep(wait)
+		joined, err = m.once(ctx, key, room, user)
+	}
+	return joined, err
+}
+
+// isLocal: a user ID's server is all after its first colon.
+func (m *Membership) isLocal(user id.UserID) bool {
+	_, server, _ := strings.Cut(string(user), ":")
+	return server == m.server
+}
+
+// once asks once and keeps a "yes".
+func (m *Membership) once(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
+	asked := time.Now()
+	joined, err := m.client.IsJoined(ctx, room, user)
+	m.note(err)
+	if err != nil {
+		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !joined {
+		delete(m.answers, key)
+		return false, nil
+	}
+	m.makeRoom(asked)
+	m.answers[key] = asked.Add(freshFor)
+	return true, nil
+}
+
+func (m *Membership) fresh(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Before(m.answers[key])
+}
+
+// makeRoom forgets old answers, and all when that is not enough: a question
+// more costs less than a list that grows.
+func (m *Membership) makeRoom(now time.Time) {
+	if len(m.answers) < maxAnswers {
+		return
+	}
+	for key, until := range m.answers {
+		if now.After(until) {
+			delete(m.answers, key)
+		}
+	}
+	if len(m.answers) >= maxAnswers {
+		clear(m.answers)
+	}
+}
+
+// note says in the log, once, that the homeserver fell silent or speaks again.
+func (m *Membership) note(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	switch was := m.silent.Swap(err != nil); {
+	case err != nil && !was:
+		m.log.Warn().Err(err).Msg("The homeserver does not say who is in a room: until it does, only those who have a token get another")
+	case err == nil && was:
+		m.log.Info().Msg("The homeserver says again who is in a room")
+	}
+}

@@ -1,0 +1,103 @@
+package homeserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// clientAPI is where the client-server API begins.
+const clientAPI = "/_matrix/client/"
+
+// IsJoined asks whether the user, of whichever server, is joined to the room
+// as the homeserver sees it (MSC4502). What it calls malformed is not joined.
+// A homeserver that does not offer the question, or not to us, is asked for
+// the room's members instead, which it tells only a service that has somebody
+// in the room.
+func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	if !strings.HasPrefix(string(user), "@") {
+		return false, nil
+	}
+	joined, err := c.isJoined(ctx, room, "mxid", string(user))
+	if refused(err, http.StatusBadRequest, "M_MISSING_PARAM") {
+		// The newest text of the proposal calls the parameter so.
+		joined, err = c.isJoined(ctx, room, "user_id", string(user))
+	}
+	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
+		if members, memberErr := c.joinedMembers(ctx, room); memberErr == nil {
+			return slices.Contains(members, user), nil
+		}
+	}
+	return joined, err
+}
+
+// ServerJoined asks whether anybody of the server is joined to the room
+// (MSC4502).
+func (c *Client) ServerJoined(ctx context.Context, room id.RoomID, server string) (bool, error) {
+	return c.isJoined(ctx, room, "server_name", server)
+}
+
+func (c *Client) isJoined(ctx context.Context, room id.RoomID, parameter, value string) (bool, error) {
+	if !strings.HasPrefix(string(room), "!") {
+		return false, nil
+	}
+	var answer struct {
+		Joined *bool `json:"joined"`
+	}
+	err := c.ask(ctx, question{
+		name: "is_joined", method: http.MethodGet,
+		path:  clientAPI + "unstable/io.element.msc4502/rooms/" + url.PathEscape(string(room)) + "/is_joined",
+		query: url.Values{parameter: {value}},
+	}, &answer)
+	switch {
+	case refused(err, http.StatusBadRequest, "M_INVALID_PARAM"):
+		return false, nil
+	case err != nil:
+		return false, err
+	case answer.Joined == nil:
+		return false, errors.New("its answer does not say whether anybody is joined")
+	}
+	return *answer.Joined, nil
+}
+
+// joinedMembers lists who is joined to the room (client-server API,
+// /joined_members).
+func (c *Client) joinedMembers(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
+	if !strings.HasPrefix(string(room), "!") {
+		return nil, nil
+	}
+	var answer struct {
+		Joined map[id.UserID]struct{} `json:"joined"`
+	}
+	err := c.ask(ctx, question{
+		name: "joined_members", method: http.MethodGet, limit: maxMembers,
+		path: clientAPI + "v3/rooms/" + url.PathEscape(string(room)) + "/joined_members",
+	}, &answer)
+	if err == nil && answer.Joined == nil {
+		err = errors.New("its answer has no list of members")
+	}
+	members := make([]id.UserID, 0, len(answer.Joined))
+	for user := range answer.Joined {
+		members = append(members, user)
+	}
+	return members, err
+}
+
+// Features asks which unstable features the homeserver says that it has
+// (GET /versions).
+func (c *Client) Features(ctx context.Context) (map[string]bool, error) {
+	var answer struct {
+		Versions []string        `json:"versions"`
+		Unstable map[string]bool `json:"unstable_features"`
+	}
+	err := c.ask(ctx, question{name: "versions", method: http.MethodGet, path: clientAPI + "versions"}, &answer)
+	if err == nil && len(answer.Versions) == 0 {
+		err = errors.New("its answer names no version of Matrix")
+	}
+	return answer.Unstable, err
+}

@@ -1,0 +1,111 @@
+package leave
+
+import (
+	"container/heap"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// lane is the way to one server, or to the SFU, or to the store: what is to be
+// asked there, in the order of what is due first, and how fast. It is guarded
+// by [Leaves.mu].
+type lane struct {
+	queue opHeap
+	// running calls are under way, at most max.
+	running, max int
+	// pace, unless nil, bounds how often calls begin.
+	pace *rate.Limiter
+	// until is when the server may be called again, after failures in a row.
+	until    time.Time
+	failures int
+	// tokenless: the token that we have for it is not good.
+	tokenless bool
+	used      time.Time
+}
+
+// op is one call that is to be made.
+type op struct {
+	lane *lane
+	// due is the order of the queue: for what puts a leave off, when it would
+	// come; for a leave that is due, when it became so.
+	due time.Time
+	// begin starts the call, in a goroutine of its own.
+	begin func()
+	index int
+}
+
+type opHeap []*op
+
+func (h opHeap) Len() int           { return len(h) }
+func (h opHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h opHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push implements [heap.Interface].
+func (h *opHeap) Push(x any) {
+	o := x.(*op)
+	o.index = len(*h)
+	*h = append(*h, o)
+}
+
+// Pop implements [heap.Interface].
+func (h *opHeap) Pop() any {
+	last := len(*h) - 1
+	o := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return o
+}
+
+// begin starts what may be called now. It returns when there is more to start,
+// or zero when only a call's end, or a new one, changes anything.
+func (n *lane) begin(now time.Time) time.Time {
+	for len(n.queue) > 0 {
+		limit := n.max
+		if n.failures > 0 {
+			limit = 1 // one asks whether it is back
+		}
+		switch {
+		case n.running >= limit:
+			return time.Time{}
+		case now.Before(n.until):
+			return n.until
+		}
+		if n.pace != nil {
+			r := n.pace.ReserveN(now, 1)
+			if wait := r.DelayFrom(now); wait > 0 {
+				r.CancelAt(now)
+				return now.Add(wait)
+			}
+		}
+		n.running++
+		n.used = now
+		heap.Pop(&n.queue).(*op).begin()
+	}
+	return time.Time{}
+}
+
+// ended takes in what a call's end says about the server.
+func (n *lane) ended(a answer, now time.Time, pause func(failures int) time.Duration) {
+	n.running--
+	if a.verdict != unreachable {
+		n.failures = 0
+		return
+	}
+	wait := a.after
+	if wait == 0 {
+		wait = pause(n.failures)
+	}
+	n.failures++
+	if until := now.Add(wait); until.After(n.until) {
+		n.until = until
+	}
+}
+
+// idle tells whether the lane can be forgotten without its pace being lost.
+func (n *lane) idle(now time.Time) bool {
+	return n.running == 0 && len(n.queue) == 0 && now.Sub(n.used) > time.Minute && now.After(n.until)
+}

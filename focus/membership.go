@@ -1,0 +1,111 @@
+package focus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// Members says who is joined to a Matrix room, as our own homeserver sees it.
+// An error means that it is not known. homeserver.Membership is one.
+type Members interface {
+	// Joined may rest on an answer a few seconds old, and waits a moment for a
+	// join that is on its way from another server.
+	Joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
+	// Confirm asks now, once.
+	Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
+	// Here tells whether anybody of our own server is joined to the room.
+	Here(ctx context.Context, room id.RoomID) (bool, error)
+}
+
+// How membership was proved, as it stands in the grant row.
+const (
+	verified   = "verified"
+	unverified = "unverified"
+)
+
+var (
+	// errNotJoined says the same of a room that there is not and of one that
+	// the user is not in, has left or was banned from. Never 404: clients take
+	// that for a service that is too old.
+	errNotJoined = mautrix.MForbidden.WithMessage("only members of the room may join its calls")
+	// errMembershipUnknown is for who has no token yet.
+	errMembershipUnknown = mautrix.RespError{
+		ErrCode: "M_UNKNOWN", StatusCode: http.StatusBadGateway,
+		Err: "the homeserver does not answer; try again",
+	}
+	errNoHomeserver = errors.New("no homeserver can be asked; set homeserver and restart")
+)
+
+// required: tokens are for members of the room alone.
+func (s *Service) required() bool { return s.config.Load().Membership != unverified }
+
+// joined asks whether the user is in the room, and counts the answer.
+func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	if s.members == nil {
+		// The configuration was read again and asks for more than runs.
+		s.metrics.membership.WithLabelValues("unknown").Inc()
+		return false, errNoHomeserver
+	}
+	joined, err := s.members.Joined(ctx, room, user)
+	answer := "not_joined"
+	if err != nil {
+		answer = "unknown"
+	} else if joined {
+		answer = "joined"
+	}
+	s.metrics.membership.WithLabelValues(answer).Inc()
+	return joined, err
+}
+
+// held is the living grant of who asks while the homeserver is silent. Whoever
+// has none is told of the silence.
+func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Held, error) {
+	held, err := s.store.Held(ctx, r.slot.SFURoom(), r.identity(user))
+	switch {
+	case err != nil:
+		return Held{}, err
+	case held.UserID != user || held.Revoked || !held.Verified || !s.now().Before(held.ExpiresAt):
+		return Held{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+	}
+	return held, nil
+}
+
+// again is for who asks while the homeserver is silent: the holder of a living
+// grant gets the same once more, for as long as it was given; a first token
+// nobody gets.
+func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, silence error) (string, error) {
+	held, err := s.held(ctx, r, user, silence)
+	if err != nil {
+		return "", err
+	}
+	now := s.now()
+	grant := matrixrtc.Grant{
+		Room: r.slot.SFURoom(), Identity: r.identity(user),
+		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
+	}
+	if held.MayCreate && access.Create {
+		sfu, err := s.place(ctx, grant.Room)
+		if err != nil {
+			return "", err
+		}
+		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
+			return "", err
+		}
+		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {
+			return "", err
+		}
+	}
+	if r.delay.asked() {
+		if err := s.delegate(ctx, r, user); err != nil {
+			return "", err
+		}
+	}
+	return s.tokens.Sign(grant)
+}

@@ -1,0 +1,150 @@
+package focus
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// Standing is what the rows say of one identity in one SFU room.
+type Standing struct {
+	// Granted: a token was given to it.
+	Granted bool
+	// Revoked: it was taken back and none was given since.
+	Revoked bool
+	// Term is that of the tokens that admit: 0 until one was taken back, then
+	// the time of the last such, in milliseconds, or somewhat later.
+	Term int64
+	// Publish: its holder may send.
+	Publish bool
+	// MayCreate: its holder may have the room made.
+	MayCreate bool
+	// RoomOpen: the SFU room was made and has not been closed.
+	RoomOpen bool
+	// SFU has the room; Epoch counts its moves.
+	SFU   string
+	Epoch int
+}
+
+// Living: who has a token of the right term may be in the room.
+func (s Standing) Living() bool { return s.Granted && !s.Revoked }
+
+// covers tells whether the ticket is from after the last revocation. One that
+// names its term is compared exactly. One that does not was made by an SFU that
+// drops the claim; of its time only the second is known, so one from the very
+// second of the revocation counts as older.
+func (s Standing) covers(t matrixrtc.Ticket) bool {
+	if t.Term == matrixrtc.UnknownTerm {
+		return s.Term == 0 || t.MadeAt.UnixMilli() > s.Term
+	}
+	return t.Term == s.Term
+}
+
+const getStanding = `
+	SELECT g.revoked, g.revoked_at, g.can_publish, g.may_create, s.ensured_at, s.sfu, s.epoch
+	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
+	WHERE g.sfu_room = $1 AND g.identity = $2`
+
+// Standing looks one identity up.
+func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (Standing, error) {
+	var revokedAt, ensuredAt sql.NullInt64
+	standing := Standing{Granted: true}
+	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &standing.Publish,
+		&standing.MayCreate, &ensuredAt, &standing.SFU, &standing.Epoch)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Standing{}, nil
+	case err != nil:
+		return Standing{}, fmt.Errorf("look up grant: %w", err)
+	}
+	standing.Term = revokedAt.Int64
+	standing.RoomOpen = ensuredAt.Valid
+	return standing, nil
+}
+
+const setEnsured = `UPDATE call_session SET ensured_at = $2, ended_at = NULL WHERE sfu_room = $1`
+
+// RoomEnsured records that the SFU has the room.
+func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, at time.Time) error {
+	if _, err := s.db.Exec(ctx, setEnsured, room, at.UnixMilli()); err != nil {
+		return fmt.Errorf("store SFU room: %w", err)
+	}
+	return nil
+}
+
+const (
+	getSFU      = `SELECT sfu, epoch FROM call_session WHERE sfu_room = $1`
+	moveSession = `UPDATE call_session SET sfu = $3, epoch = epoch + 1 WHERE sfu_room = $1 AND sfu = $2`
+)
+
+// SFUOf is the name of the SFU that has the room; empty when there is no row.
+func (s *Store) SFUOf(ctx context.Context, room matrixrtc.SFURoom) (string, error) {
+	var name string
+	var epoch int
+	err := s.db.QueryRow(ctx, getSFU, room).Scan(&name, &epoch)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("look up session: %w", err)
+	}
+	return name, nil
+}
+
+// MoveSession gives the room to another SFU, unless somebody else has moved it
+// first, and returns where it is then.
+func (s *Store) MoveSession(ctx context.Context, room matrixrtc.SFURoom, from, to string) (sfu string, epoch int, err error) {
+	err = s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		if _, err := s.db.Exec(ctx, moveSession, room, from, to); err != nil {
+			return err
+		}
+		return s.db.QueryRow(ctx, getSFU, room).Scan(&sfu, &epoch)
+	})
+	if err != nil {
+		return "", 0, fmt.Errorf("move session: %w", err)
+	}
+	return sfu, epoch, nil
+}
+
+// Revoked is one identity whose grant was taken back.
+type Revoked struct {
+	Room     matrixrtc.SFURoom
+	Identity matrixrtc.Identity
+	SFU      string
+}
+
+// The new term is the time, but never one that was before: clocks step.
+const setRevoked = `
+	UPDATE call_grant SET revoked = true,
+		revoked_at = CASE WHEN revoked_at >= $1 THEN revoked_at + 1 ELSE $1 END
+	WHERE (sfu_room = $2 OR $2 = '')
+		AND (identity = $3 OR $3 = '')
+		AND (user_id = $4 OR $4 = '')
+		AND ($5 = '' OR sfu_room IN (SELECT sfu_room FROM call_session WHERE room_id = $5))
+	RETURNING sfu_room, identity, (SELECT sfu FROM call_session s WHERE s.sfu_room = call_grant.sfu_room)`
+
+// Revoke takes the grants back that w names, and returns whose they are.
+func (s *Store) Revoke(ctx context.Context, w Whom, now time.Time) ([]Revoked, error) {
+	var all []Revoked
+	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+		all = nil
+		rows, err := s.db.Query(ctx, setRevoked, now.UnixMilli(), w.SFURoom, w.Identity, w.UserID, w.RoomID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var r Revoked
+			if err := rows.Scan(&r.Room, &r.Identity, &r.SFU); err != nil {
+				return err
+			}
+			all = append(all, r)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("revoke: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,114 @@
+package focus
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
+)
+
+const (
+	// maxGrants bounds the grants of one user that nobody is connected with.
+	// Each request may name another room, slot or member, so without it one
+	// user's rows would have no end. The oldest go first, and their tokens admit
+	// no more. A client needs one or two for each call.
+	maxGrants = 100
+	// trimEvery is how many grants of a user are written before the user's rows
+	// are counted.
+	trimEvery = 25
+	// maxWriters bounds how many users are kept account of.
+	maxWriters = 10_000
+)
+
+const (
+	trimGrants = `
+		DELETE FROM call_grant WHERE (sfu_room, identity) IN (
+			SELECT g.sfu_room, g.identity FROM call_grant g
+			WHERE g.user_id = $1 AND NOT EXISTS (
+				SELECT 1 FROM call_participant p
+				WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.state = 'joined')
+			ORDER BY g.issued_at DESC, g.sfu_room, g.identity
+			LIMIT 1000000000 OFFSET $2)
+		RETURNING sfu_room, issued_at`
+	// One that another process has just given to somebody stays: in PostgreSQL
+	// the first condition is looked at again once that is committed.
+	trimSession = `
+		DELETE FROM call_session WHERE sfu_room = $1 AND last_granted_at <= $2
+			AND NOT EXISTS (SELECT 1 FROM call_grant g WHERE g.sfu_room = call_session.sfu_room)
+			AND NOT EXISTS (SELECT 1 FROM call_participant p WHERE p.sfu_room = call_session.sfu_room)`
+)
+
+// grantCounts counts grants by user since the user's rows were trimmed.
+type grantCounts struct {
+	mu sync.Mutex
+	of map[id.UserID]int
+}
+
+// due counts one more grant and tells whether the user's rows are to be
+// trimmed now.
+func (c *grantCounts) due(user id.UserID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil || len(c.of) >= maxWriters {
+		c.of = map[id.UserID]int{}
+	}
+	c.of[user]++
+	if c.of[user] < trimEvery {
+		return false
+	}
+	delete(c.of, user)
+	return true
+}
+
+// TrimGrants keeps the rows of a user, who was just given a grant, bounded.
+// Mostly it does nothing.
+func (s *Store) TrimGrants(ctx context.Context, user id.UserID) error {
+	if !s.written.due(user) {
+		return nil
+	}
+	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error { return s.trimUser(ctx, user) })
+	if err != nil {
+		return fmt.Errorf("trim grants: %w", err)
+	}
+	return nil
+}
+
+// trimUser deletes the oldest grants of one user, and the sessions that were
+// there for them alone.
+func (s *Store) trimUser(ctx context.Context, user id.UserID) error {
+	rooms, err := s.trimmedRooms(ctx, user)
+	if err != nil {
+		return err
+	}
+	for _, room := range slices.Sorted(maps.Keys(rooms)) {
+		if _, err := s.db.Exec(ctx, trimSession, room, rooms[room]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trimmedRooms deletes the grants and returns the rooms that they were for,
+// with when the last of them was issued.
+func (s *Store) trimmedRooms(ctx context.Context, user id.UserID) (map[matrixrtc.SFURoom]int64, error) {
+	rows, err := s.db.Query(ctx, trimGrants, user, maxGrants)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	rooms := map[matrixrtc.SFURoom]int64{}
+	for rows.Next() {
+		var room matrixrtc.SFURoom
+		var issued int64
+		if err := rows.Scan(&room, &issued); err != nil {
+			return nil, err
+		}
+		rooms[room] = max(rooms[room], issued)
+	}
+	return rooms, rows.Err()
+}

@@ -1,0 +1,176 @@
+package focus
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
+)
+
+var (
+	errOtherSFU = mautrix.MInvalidParam.WithMessage("url is not the address of a media server of this service")
+	// errForeignUser is for a homeserver that speaks for users who are not its
+	// own.
+	errForeignUser = mautrix.MForbidden.WithMessage("the user is not one of the homeserver that asks")
+	// errNotRelayed: every failure at another server is this to a client (MSC4195).
+	errNotRelayed = mautrix.RespError{
+		ErrCode: "M_UNKNOWN", StatusCode: http.StatusBadGateway,
+		Err: "the other server gave no token",
+	}
+)
+
+// vouchedBody is the body of get_token as the homeserver hands it over: of a
+// client (MSC4195, /_matrix/client/v1/rtc/livekit/get_token) or of another
+// homeserver, then with user_id. Clients of before August 2026 send member in
+// place of member_id.
+type vouchedBody struct {
+	ServerName string    `json:"server_name"`
+	UserID     id.UserID `json:"user_id"`
+	URL        string    `json:"url"`
+	RoomID     string    `json:"room_id"`
+	SlotID     string    `json:"slot_id"`
+	MemberID   string    `json:"member_id"`
+	Member     struct {
+		ID              string    `json:"id"`
+		ClaimedUserID   id.UserID `json:"claimed_user_id"`
+		ClaimedDeviceID string    `json:"claimed_device_id"`
+	} `json:"member"`
+}
+
+// vouchedAnswer is the body of a granted request (MSC4195).
+type vouchedAnswer struct {
+	JWT string `json:"jwt"`
+}
+
+// ServeVouched answers a get_token for which the homeserver vouches. Every
+// answer is a JSON object, and none is 401: it would look to a client as if its
+// own session had ended.
+//
+//	200 {jwt}            the token
+//	400 M_NOT_JSON       not JSON, or a field of the wrong type
+//	400 M_BAD_JSON       a field is missing, empty or impossible
+//	400 M_INVALID_PARAM  url is not our SFU
+//	403 M_FORBIDDEN      policy, membership, or a user of another server
+//	413 M_TOO_LARGE      more than 64 KiB
+//	429 M_LIMIT_EXCEEDED to our users; to other servers 403, since their
+//	                     homeservers repeat what they were told to put off
+//	502 M_UNKNOWN        the homeserver, the SFU or the database is not available
+func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller matrixrtc.Caller) {
+	started := time.Now()
+	way := routeProxied
+	if caller.Origin != "" {
+		way = routeFederated
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	request, err := s.decodeVouched(r.Body, caller)
+	var token string
+	if err == nil {
+		token, err = s.authorise(r.Context(), request)
+	}
+	s.metrics.answered(way, err, time.Since(started))
+	if err != nil {
+		writeError(w, s.vouchedError(way, err))
+		return
+	}
+	writeJSON(w, http.StatusOK, vouchedAnswer{JWT: token})
+}
+
+// vouchedError is publicError with the statuses that travel well through
+// homeservers.
+func (s *Service) vouchedError(way route, err error) error {
+	if _, ok := errors.AsType[limitError](err); ok && way == routeFederated {
+		return mautrix.RespError{ErrCode: "M_LIMIT_EXCEEDED", StatusCode: http.StatusForbidden, Err: "too many requests; come back later"}
+	}
+	err = s.publicError(err)
+	if known, ok := errors.AsType[mautrix.RespError](err); ok && known.StatusCode == http.StatusInternalServerError {
+		known.StatusCode = http.StatusBadGateway
+		return known
+	}
+	return err
+}
+
+// decodeVouched reads a body and holds it against who the homeserver says has
+// sent it.
+func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*tokenRequest, error) {
+	var b vouchedBody
+	if err := decode(body, &b); err != nil {
+		return nil, err
+	}
+	older := b.MemberID == "" && b.Member.ID != ""
+	err := checkFields(
+		field{"server_name", b.ServerName, false},
+		field{"user_id", string(b.UserID), caller.Origin != ""},
+		field{"url", b.URL, true},
+		field{"room_id", b.RoomID, true},
+		field{"slot_id", b.SlotID, true},
+		field{"member_id", b.MemberID, !older},
+		field{"member.id", b.Member.ID, false},
+		field{"member.claimed_user_id", string(b.Member.ClaimedUserID), false},
+		field{"member.claimed_device_id", b.Member.ClaimedDeviceID, older},
+	)
+	if err != nil {
+		return nil, err
+	}
+	r := &tokenRequest{
+		route: routeProxied, vouched: caller.User, sfuURL: b.URL, sfuServer: b.ServerName,
+		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
+		memberID: b.MemberID,
+	}
+	server := s.own
+	if caller.Origin != "" {
+		r.route, r.vouched, r.sfuServer = routeFederated, b.UserID, ""
+		server = caller.Origin
+	}
+	if older {
+		r.memberID, r.deviceID = b.Member.ID, id.DeviceID(b.Member.ClaimedDeviceID)
+	}
+	switch {
+	case !strings.HasPrefix(string(r.vouched), "@") || r.server() != server || server == "":
+		return nil, errForeignUser
+	case older && b.Member.ClaimedUserID != "" && b.Member.ClaimedUserID != r.vouched:
+		return nil, errForeignUser
+	case r.sfuServer != "" && r.sfuServer != s.own:
+		return nil, errNotRelayed
+	}
+	return r, nil
+}
+
+// isOurs tells whether the address of an SFU is the one that clients of this
+// service are given. It is announced once and copied by all, so other spellings
+// are rare and mean the same: another case of the host, the port that the scheme
+// has anyway, a slash at the end.
+func (s *Service) isOurs(address string) bool {
+	if address == s.sfuURL {
+		return true
+	}
+	given, err := plainAddress(address)
+	if err != nil {
+		return false
+	}
+	own, err := plainAddress(s.sfuURL)
+	return err == nil && given == own
+}
+
+func plainAddress(address string) (url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return url.URL{}, err
+	}
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "wss" {
+		host = strings.TrimSuffix(host, ":443")
+	} else {
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return url.URL{
+		Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/"),
+		RawQuery: u.RawQuery, Fragment: u.Fragment,
+	}, nil
+}

@@ -1,0 +1,169 @@
+package focus
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"passerelle/focus/matrixrtc"
+)
+
+// Reports of an SFU are lost, late and out of order (LiveKit drops those older
+// than 30 s). So it is asked as well, and what it does not know of any more is
+// gone. But its answers lie for a moment too: one miss says nothing.
+const (
+	// watchEvery is how often the SFUs are asked; up to half of it is added at
+	// random.
+	watchEvery = 8 * time.Second
+	// missedFor is how long a participant must be missing, in two answers at
+	// least.
+	missedFor = 5 * time.Second
+	// watchFresh is for how long after a grant a room is asked for, when nobody
+	// is known to be in it.
+	watchFresh = 5 * time.Minute
+	// watchRooms bounds the rooms of one round; the next goes on from there.
+	watchRooms = 500
+	// watchAtOnce bounds the questions at one time.
+	watchAtOnce = 4
+)
+
+// miss names one connection that was in the rows and not in an answer.
+type miss struct {
+	room matrixrtc.SFURoom
+	sid  string
+}
+
+// misses are when each was first missed. Only the watch uses them.
+type misses map[miss]time.Time
+
+// watch asks for the rooms in use, until ctx is done.
+func (s *Service) watch(ctx context.Context) error {
+	timer := time.NewTimer(rand.N(watchEvery))
+	defer timer.Stop()
+	var after matrixrtc.SFURoom
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		var err error
+		if after, err = s.Reconcile(ctx, after); err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("Who is in the calls could not be compared; tried again soon")
+		}
+		timer.Reset(watchEvery + rand.N(watchEvery/2))
+	}
+}
+
+// Reconcile asks the SFUs once who is there, in the rooms that come after the
+// named one, corrects the rows, and removes who has no living grant. It returns
+// where the next round starts: empty for the beginning. It must not be called
+// while it, or [Service.Run], runs.
+func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next matrixrtc.SFURoom, err error) {
+	// The rows first: who comes after that is new in the answer, not missing.
+	rooms, err := s.store.Watched(ctx, after, s.now().Add(-watchFresh), watchRooms)
+	if err != nil {
+		return after, err
+	}
+	if len(rooms) == watchRooms {
+		next = rooms[len(rooms)-1].Room
+	}
+	answers := make([][]matrixrtc.Participant, len(rooms))
+	failures := make([]error, len(rooms))
+	var asking errgroup.Group
+	asking.SetLimit(watchAtOnce)
+	for i, room := range rooms {
+		asking.Go(func() error {
+			sfu := s.sfus[room.SFU]
+			if sfu == nil {
+				failures[i] = fmt.Errorf("there is no SFU %q", room.SFU)
+				return nil
+			}
+			answers[i], failures[i] = sfu.Participants(ctx, room.Room)
+			return nil
+		})
+	}
+	_ = asking.Wait()
+	seen := misses{}
+	for i, room := range rooms {
+		if failures[i] != nil {
+			err = failures[i]
+			s.keepMisses(seen, room)
+			continue
+		}
+		if failure := s.compare(ctx, room, answers[i], seen); failure != nil {
+			err = failure
+		}
+	}
+	s.misses = seen
+	return next, err
+}
+
+// keepMisses carries over what was missed in a room that could not be asked.
+func (s *Service) keepMisses(into misses, room WatchedRoom) {
+	for sid := range room.Joined {
+		if since, ok := s.misses[miss{room.Room, sid}]; ok {
+			into[miss{room.Room, sid}] = since
+		}
+	}
+}
+
+// compare holds one answer against the rows.
+func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, seen misses) error {
+	now := s.now()
+	missing := room.Joined
+	for _, p := range present {
+		if !p.Joined {
+			continue
+		}
+		if known, ok := missing[p.SID]; ok {
+			delete(missing, p.SID)
+			if known.Living {
+				continue
+			}
+			if err := s.recheck(ctx, room.Room, p.Identity); err != nil {
+				return err
+			}
+			continue
+		}
+		err := s.found(ctx, matrixrtc.SFUEvent{
+			ID: "poll", Type: matrixrtc.ParticipantJoined, Room: room.Room, At: p.JoinedAt,
+			Identity: p.Identity, ParticipantSID: p.SID,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for sid, who := range missing {
+		key := miss{room.Room, sid}
+		since, again := s.misses[key]
+		if !again {
+			since = now
+		}
+		if now.Sub(since) < missedFor {
+			seen[key] = since
+			continue
+		}
+		err := s.found(ctx, matrixrtc.SFUEvent{
+			ID: "poll", Type: matrixrtc.ParticipantLeft, Room: room.Room, At: now,
+			Identity: who.Identity, ParticipantSID: sid, Reason: ReasonMissing,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReasonMissing is the reason of those whose leave the SFU did not report.
+const ReasonMissing = "MISSING"
+
+func (s *Service) found(ctx context.Context, e matrixrtc.SFUEvent) error {
+	s.metrics.corrected.WithLabelValues(map[matrixrtc.SFUEventType]string{
+		matrixrtc.ParticipantJoined: "joined", matrixrtc.ParticipantLeft: "left",
+	}[e.Type]).Inc()
+	return s.HandleSFUEvent(ctx, e)
+}

@@ -1,0 +1,151 @@
+package focus_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.mau.fi/util/dbutil"
+
+	"passerelle/focus"
+	"passerelle/focus/matrixrtc"
+	"passerelle/migrations/migrationstest"
+)
+
+// round asks the SFU once.
+func (w *world) round(t *testing.T) {
+	t.Helper()
+	next, err := w.Reconcile(t.Context(), "")
+	require.NoError(t, err)
+	require.Empty(t, next)
+}
+
+func (w *world) joins(t *testing.T, sid string, who matrixrtc.Identity) {
+	t.Helper()
+	require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: sid, Type: matrixrtc.ParticipantJoined,
+		Room: roomHash, Identity: who, ParticipantSID: sid, At: time.Now()}))
+}
+
+func there(sids ...string) map[matrixrtc.SFURoom][]matrixrtc.Participant {
+	var all []matrixrtc.Participant
+	for _, sid := range sids {
+		all = append(all, matrixrtc.Participant{Identity: ana, SID: sid, Joined: true, JoinedAt: time.Now()})
+	}
+	return map[matrixrtc.SFURoom][]matrixrtc.Participant{roomHash: all}
+}
+
+// What the SFU did not report is found by asking, and told like a report.
+func TestLostReports(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		w.present = there("PA_1")
+		w.present[roomHash] = append(w.present[roomHash], matrixrtc.Participant{Identity: ana, SID: "PA_2"})
+		w.round(t)
+		w.round(t)
+		require.Equal(t, map[string]string{"PA_1": "joined"}, participants(t, db), "PA_2 is not connected yet")
+		require.Len(t, w.told, 1)
+		require.Equal(t, matrixrtc.ParticipantJoined, w.told[0].Type)
+		require.Empty(t, w.removed)
+	})
+}
+
+// One answer without somebody says nothing; two, far enough apart, do.
+func TestOneMissSaysNothing(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		clock := time.Now()
+		w.SetClock(func() time.Time { return clock })
+		_ = w.grantAna(t)
+		w.joins(t, "PA_1", ana)
+		left := func() bool { return participants(t, db)["PA_1"] == "left" }
+
+		w.round(t)
+		clock = clock.Add(4 * time.Second)
+		w.round(t)
+		require.False(t, left(), "two misses, but only 4 s apart")
+
+		w.present = there("PA_1")
+		clock = clock.Add(time.Second)
+		w.round(t)
+		w.present = nil
+		clock = clock.Add(time.Second)
+		w.round(t)
+		require.False(t, left(), "it was seen in between")
+
+		w.listing = errors.New("no answer")
+		clock = clock.Add(10 * time.Second)
+		_, err := w.Reconcile(t.Context(), "")
+		require.ErrorIs(t, err, w.listing)
+		require.False(t, left(), "no answer is no miss")
+
+		w.listing = nil
+		w.told = nil
+		clock = clock.Add(time.Second)
+		w.joins(t, "PA_2", ana) // she is back already
+		w.present = there("PA_2")
+		w.round(t)
+		require.True(t, left())
+		require.Equal(t, "joined", participants(t, db)["PA_2"])
+		last := w.told[len(w.told)-1]
+		require.Equal(t, matrixrtc.ParticipantLeft, last.Type)
+		require.Equal(t, "PA_1", last.ParticipantSID)
+		require.Equal(t, focus.ReasonMissing, last.Reason)
+	})
+}
+
+// A removal that the SFU did not carry out is tried again.
+func TestTheWatchRemovesWhoHasNoGrant(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		w.joins(t, "PA_1", ana)
+		w.present = there("PA_1")
+		w.round(t)
+		require.Empty(t, w.removed)
+		w.revokeAna(t)
+		w.removed = nil
+		w.round(t)
+		require.Equal(t, []matrixrtc.Identity{ana}, w.removed)
+		_ = w.grantAna(t)
+		w.removed = nil
+		w.round(t)
+		require.Empty(t, w.removed)
+	})
+}
+
+// A leave that arrives before its join, and a join that arrives after: nobody
+// is told that somebody came who is gone.
+func TestObserversAreNotToldOfThePast(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantLeft,
+			Room: roomHash, Identity: ana, ParticipantSID: "PA_1", At: time.Now()}))
+		w.joins(t, "PA_1", ana)
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "2", Type: matrixrtc.ParticipantLeft,
+			Room: "not ours", Identity: ana, ParticipantSID: "PA_1", At: time.Now()}))
+		require.Len(t, w.told, 1)
+		require.Equal(t, matrixrtc.ParticipantLeft, w.told[0].Type)
+	})
+}
+
+// Rooms that nobody is in, or will be soon, are not asked for.
+func TestRestingRoomsAreNotAskedFor(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		now := time.Now()
+		rooms := func(since time.Time, after matrixrtc.SFURoom) int {
+			rooms, err := w.store.Watched(t.Context(), after, since, 10)
+			require.NoError(t, err)
+			return len(rooms)
+		}
+		require.Equal(t, 1, rooms(now.Add(-time.Minute), ""))
+		require.Equal(t, 0, rooms(now.Add(-time.Minute), roomHash))
+		require.Equal(t, 0, rooms(now.Add(time.Minute), ""))
+		w.joins(t, "PA_1", ana)
+		require.Equal(t, 1, rooms(now.Add(time.Minute), ""))
+	})
+}
