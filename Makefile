@@ -1,16 +1,22 @@
 # Passerelle's two commands are `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parts bench build lint clean
+.PHONY: help demo test soak-chaos soak-kill-sfu parts bench build lint clean
 
 help: ## show this
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 demo: ## two ministries call each other on this machine (ARGS=--headless: by themselves)
 	@go run ./demo $(ARGS)
 
 test: ## everything that CI runs, on real parts
 	@./.ci/test
+
+soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an hour (ARGS=--seed 2)
+	@go run ./demo --chaos 300 $(ARGS)
+
+soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
+	@go run ./demo --headless --kill-sfu 20 $(ARGS)
 
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts

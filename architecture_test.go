@@ -15,8 +15,8 @@ import (
 // imports says which packages of ours each package may import. Imports point
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
-	"":                          {"app", "config", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
+	"":                          {"app", "config", "focus/homeserver", "focus/proxied", "focus/sfu/child"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/leave/redis", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
@@ -25,6 +25,7 @@ var imports = map[string][]string{
 	"focus/door":                {"focus/matrixrtc"},
 	"focus/homeserver":          {},
 	"focus/leave":               {"config", "focus/matrixrtc"},
+	"focus/leave/redis":         {"config", "focus/leave", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
@@ -40,11 +41,12 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench"},
-	"github.com/livekit/server-sdk-go":           {"bench"},
-	"github.com/pion":                            {"bench"},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/member"},
+	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/member"},
+	"github.com/pion":                            {"bench", "demo/member"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},
+	"github.com/redis/go-redis":                  {"focus/leave/redis"},
 	"github.com/chromedp":                        {"demo/caller"},
 	"maunium.net/go/mautrix/synapseadmin":        {"demo/synapse"},
 	"maunium.net/go/mautrix/crypto/cryptohelper": {},

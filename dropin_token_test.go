@@ -88,7 +88,9 @@ func TestDropInSameTokenAgain(t *testing.T) {
 	require.Equal(t, http.StatusOK, d.post("/sfu/get", merged(body, []object{delay("leave", time.Hour)})).status)
 	require.Equal(t, http.StatusOK, d.post("/sfu/get", merged(body, []object{delay("leave-2", time.Minute)})).status)
 	require.Equal(t, 3, d.home.Requests())
-	require.Len(t, d.sfu.created(), 3)
+	other := d.post("/get_token", d.standalone("ana", object{"openid_token": body["openid_token"], "room_id": "!other:example.org"}))
+	require.Equal(t, http.StatusOK, other.status, "it is good for as long as its homeserver says so")
+	require.Len(t, d.sfu.created(), 4)
 }
 
 // TestDropInUnauthorized is rows 15 to 17: one answer for all, one question

@@ -4,6 +4,9 @@
 //
 //	passerelle [serve] [-config FILE]       run
 //	passerelle check-config [-config FILE]  say what is wrong with a configuration
+//	passerelle check [-config FILE]         that, and whether the homeserver is set up for it
+//	passerelle registration focus [-config FILE] [-out FILE] [-proxy-url URL]
+//	                                        write what the homeserver reads to know Passerelle
 //	passerelle version                      print the version
 //
 // `passerelle sfu` is the media server that serve starts as a child process.
@@ -17,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -36,6 +40,9 @@ func main() {
 const usage = `usage:
   passerelle [serve] [-config FILE]       run
   passerelle check-config [-config FILE]  say what is wrong with a configuration
+  passerelle check [-config FILE]         that, and whether the homeserver is set up for it
+  passerelle registration focus [-config FILE] [-out FILE] [-proxy-url URL]
+                                          write what the homeserver reads to know Passerelle
   passerelle version                      print the version
 
 Without -config, PASSERELLE_CONFIG names the file, or config.yaml is read if
@@ -51,6 +58,15 @@ func run(args []string) int {
 	flags := flag.NewFlagSet("passerelle", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("config", configFile(), "")
+	var out, proxyURL string
+	if command == "registration" && len(args) > 0 && args[0] == "focus" {
+		args = args[1:]
+		flags.StringVar(&out, "out", "", "")
+		flags.StringVar(&proxyURL, "proxy-url", "", "")
+	} else if command == "registration" {
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	}
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp) || command == "help":
@@ -65,6 +81,10 @@ func run(args []string) int {
 		return serve(*file)
 	case "check-config":
 		return checkConfig(*file)
+	case "check":
+		return check(*file, os.Stdout, os.Stderr)
+	case "registration":
+		return registration(registrationSettings{*file, out, proxyURL}, os.Stdout, os.Stderr)
 	case "version":
 		fmt.Println("passerelle", version())
 		return 0
@@ -109,6 +129,7 @@ func serve(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer runtime.KeepAlive(raiseHeapFloor())
 	log := newLogger(c.Log)
 	a, code := start(app.Options{Config: c, Load: load, Log: log, Version: version()}, ends)
 	if a == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
+	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 )
@@ -38,36 +39,6 @@ func attempts(t *testing.T) []attempt {
 	wrapped, err := proto.Marshal(&livekit.WrappedJoinRequest{JoinRequest: join})
 	require.NoError(t, err)
 	v1 := "join_request=" + base64.URLEncoding.EncodeToString(wrapped)
-	get := func(path, query string, upgrade bool, header func(token string) []string) func(string, string) *http.Request {
-		return func(base, token string) *http.Request {
-			r, err := http.NewRequest(http.MethodGet, base+path+"?"+strings.ReplaceAll(query, "TOKEN", url.QueryEscape(token)), nil)
-			if err != nil {
-				panic(err)
-			}
-			if header != nil {
-				r.Header["Authorization"] = header(token)
-			}
-			if upgrade {
-				r.Header.Set("Connection", "Upgrade")
-				r.Header.Set("Upgrade", "websocket")
-				r.Header.Set("Sec-WebSocket-Version", "13")
-				r.Header.Set("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")
-			}
-			return r
-		}
-	}
-	bearer := func(token string) []string { return []string{"Bearer " + token} }
-	post := func(path string) func(string, string) *http.Request {
-		return func(base, token string) *http.Request {
-			r, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader("{}"))
-			if err != nil {
-				panic(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+token)
-			r.Header.Set("Content-Type", "application/json")
-			return r
-		}
-	}
 	const q = "access_token=TOKEN"
 	return []attempt{
 		{"rtc, query", false, get("/rtc", q+"&protocol=15&auto_subscribe=1", true, nil)},
@@ -88,6 +59,41 @@ func attempts(t *testing.T) []attempt {
 		{"agent", true, get("/agent", q, true, bearer)},
 		{"twirp", true, post("/twirp/livekit.RoomService/ListRooms")},
 		{"twirp in a path", true, post("/rtc/../twirp/livekit.RoomService/ListRooms")},
+	}
+}
+
+func bearer(token string) []string { return []string{"Bearer " + token} }
+
+// get asks as a browser does, in whose query TOKEN stands for the token.
+func get(path, query string, upgrade bool, header func(token string) []string) func(string, string) *http.Request {
+	return func(base, token string) *http.Request {
+		r, err := http.NewRequest(http.MethodGet, base+path+"?"+strings.ReplaceAll(query, "TOKEN", url.QueryEscape(token)), nil)
+		if err != nil {
+			panic(err)
+		}
+		if header != nil {
+			r.Header["Authorization"] = header(token)
+		}
+		if upgrade {
+			r.Header.Set("Connection", "Upgrade")
+			r.Header.Set("Upgrade", "websocket")
+			r.Header.Set("Sec-WebSocket-Version", "13")
+			r.Header.Set("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")
+		}
+		return r
+	}
+}
+
+// post asks as a server's own tools do.
+func post(path string) func(string, string) *http.Request {
+	return func(base, token string) *http.Request {
+		r, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader("{}"))
+		if err != nil {
+			panic(err)
+		}
+		r.Header["Authorization"] = bearer(token)
+		r.Header.Set("Content-Type", "application/json")
+		return r
 	}
 }
 
@@ -206,12 +212,7 @@ func TestWhoWasRemovedStaysOut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts the SFU")
 	}
-	duration := 3 * time.Second
-	if soak := os.Getenv("PASSERELLE_SOAK"); soak != "" {
-		var err error
-		duration, err = time.ParseDuration(soak)
-		require.NoError(t, err)
-	}
+	duration := siegeTime(t)
 	i := newInstance(t)
 	i.start()
 	base := "http://" + i.public
@@ -264,6 +265,18 @@ func TestWhoWasRemovedStaysOut(t *testing.T) {
 	s.try(client, base, ways, tokens)
 	require.Empty(t, s.how)
 	require.True(t, admitted(ways[0].outcome(client, base, again.refreshed)), "and so does what LiveKit makes of it")
+}
+
+// siegeTime is some seconds, or PASSERELLE_SOAK.
+func siegeTime(t *testing.T) time.Duration {
+	t.Helper()
+	soak := os.Getenv("PASSERELLE_SOAK")
+	if soak == "" {
+		return 3 * time.Second
+	}
+	d, err := time.ParseDuration(soak)
+	require.NoError(t, err)
+	return d
 }
 
 // hold besieges the instance for a time, and returns how often something was
@@ -333,4 +346,47 @@ func present(t *testing.T, i *instance) []string {
 		}
 	}
 	return names
+}
+
+// TestDirectSignallingRemovesAgain is what is left of that promise where
+// clients reach the SFU without the door: they come in, and are put out.
+func TestDirectSignallingRemovesAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the SFU")
+	}
+	i := newInstanceWith(t, func(i *instance, port, udp int) string {
+		return fmt.Sprintf(`{signalling: direct, public_url: "ws://127.0.0.1:%d", embedded: {port: %[1]d, udp_port: %d, tcp_port: 0,
+			node_ip: 127.0.0.1, loopback: true, orphan_timeout: 20s}}`, port, udp)
+	})
+	i.start()
+	address, jwt := i.token("ana")
+	require.Equal(t, fmt.Sprintf("ws://127.0.0.1:%d", i.sfuPort), address)
+	enter := func() chan livekit.DisconnectReason {
+		goodbye := make(chan livekit.DisconnectReason, 1)
+		var room *lksdk.Room
+		room, err := lksdk.ConnectToRoomWithToken(address, jwt, &lksdk.RoomCallback{
+			OnDisconnectedWithReason: func(lksdk.DisconnectionReason) { goodbye <- room.DisconnectReason() },
+		})
+		require.NoError(t, err)
+		t.Cleanup(room.Disconnect)
+		return goodbye
+	}
+	removed := func(goodbye chan livekit.DisconnectReason) {
+		select {
+		case reason := <-goodbye:
+			require.Equal(t, livekit.DisconnectReason_PARTICIPANT_REMOVED, reason)
+		case <-time.After(10 * time.Second):
+			t.Fatal("still in the call")
+		}
+	}
+	first := enter()
+	i.revoke("ana")
+	removed(first)
+	began := time.Now()
+	removed(enter())
+	t.Logf("in with the old token and out again within %s", time.Since(began).Round(time.Millisecond))
+
+	_, jwt = i.token("ana")
+	again := enter()
+	require.Never(t, func() bool { return len(again) > 0 }, time.Second, 20*time.Millisecond, "she may be here")
 }

@@ -72,6 +72,8 @@ type App struct {
 	focus    *focus.Service
 	door     *door.Door
 	webhook  *livekit.Webhook
+
+	dropInServers *dropInServers // nil unless it is a drop-in
 }
 
 // New builds the program and binds its listeners. It serves nothing yet. When
@@ -85,9 +87,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 	a.registerProcess()
-	for _, build := range []func(context.Context, *config.Config) error{
+	builds := []func(context.Context, *config.Config) error{
 		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
-	} {
+	}
+	if o.Config.DropIn != nil {
+		builds = a.dropInBuilds()
+	}
+	for _, build := range builds {
 		if err := build(ctx, o.Config); err != nil {
 			return nil, err
 		}
@@ -142,12 +148,16 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 }
 
 func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
+	log := a.log.With().Str("component", "database").Logger()
+	if c.Database.InMemory() {
+		log = log.Level(zerolog.WarnLevel) // it is made anew each time
+	}
 	a.database, err = migrations.Open(ctx, migrations.Options{
 		Type:         c.Database.Type,
 		Path:         c.Database.Path,
 		URI:          c.Database.URI.Reveal(),
 		MaxOpenConns: c.Database.MaxOpenConns,
-		Log:          a.log.With().Str("component", "database").Logger(),
+		Log:          log,
 	})
 	if err != nil {
 		return err
@@ -212,22 +222,6 @@ func signallingURL(c *config.Config) (*url.URL, error) {
 	return parsed, nil
 }
 
-// buildHomeserver: without a token there is nothing that we could ask it.
-func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
-	if c.Focus.Membership == "unverified" {
-		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
-	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
-		return nil
-	}
-	a.home = homeserver.NewClient(homeserver.Options{
-		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
-	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
-	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
-	return nil
-}
-
 // roomsKeptInMind is for how long the SFU is not asked again to have the room of
 // a call. The shortest life of a room that nobody is in is that of
 // focus.departure_timeout, 20 s by default.
@@ -239,6 +233,12 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
+	announced := signalling
+	if c.Server.PublicURL != "" {
+		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
+			return fmt.Errorf("server.public_url: %w", err)
+		}
+	}
 	var members focus.Members
 	if a.members != nil {
 		members = a.members
@@ -258,6 +258,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
 		PublicURL:       signalling,
+		Announced:       announced,
 		Log:             log,
 		Registerer:      a.registry,
 	})

@@ -48,13 +48,6 @@ type program struct {
 	removed []string // whom the SFU was asked to remove
 }
 
-// removedFromSFU are the identities that the SFU was asked to remove.
-func (p *program) removedFromSFU() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.removed
-}
-
 func startProgram(t *testing.T) *program {
 	t.Helper()
 	return startLogging(t, zerolog.Nop())

@@ -146,7 +146,7 @@ func TestHugeBodies(t *testing.T) {
 			}
 		}
 	}
-	for depth, status := range map[int]int{9_000: http.StatusBadRequest, 60_000: http.StatusBadRequest, 100_000: http.StatusRequestEntityTooLarge} {
+	for depth, status := range map[int]int{9_000: http.StatusBadRequest, 32_000: http.StatusBadRequest, 60_000: http.StatusRequestEntityTooLarge, 100_000: http.StatusRequestEntityTooLarge} {
 		for _, path := range []string{"/sfu/get", "/get_token"} {
 			answer, _ := do(t, http.MethodPost, p.public+path, strings.Repeat("[", depth), nil)
 			require.Equal(t, status, answer.StatusCode)
@@ -169,7 +169,7 @@ func TestSlowClients(t *testing.T) {
 		defer conn.Close()
 		begin := "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Le"
 		if i%2 == 0 { // the head is whole, the body is not
-			begin = "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
+			begin = "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n{"
 		}
 		_, err = io.WriteString(conn, begin)
 		require.NoError(t, err)

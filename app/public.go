@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -21,19 +22,39 @@ type public struct {
 	prefix  string
 	proxies proxies
 	routes  []publicRoute
+	cors    corsHeaders
 	log     zerolog.Logger
 }
 
+// corsHeaders are what browsers are told of the routes.
+type corsHeaders struct {
+	// post are the methods of routes for tokens.
+	post string
+	// headers may be sent.
+	headers string
+	// maxAge, in seconds, is how long that may be remembered.
+	maxAge string
+}
+
 type publicRoute struct {
-	path    string
+	path string
+	// methods is empty for the routes of tokens.
 	methods string
 	serve   func(w http.ResponseWriter, r *http.Request, route string)
 }
 
+// newPublic returns the handler. Without signalling there are no routes for it.
 func newPublic(prefix string, trusted proxies, tokens *focus.Service, signalling *door.Door, log zerolog.Logger) *public {
-	p := &public{prefix: path.Clean("/" + prefix), proxies: trusted, log: log}
+	p := &public{prefix: path.Clean("/" + prefix), proxies: trusted, log: log, cors: corsHeaders{
+		post:    "POST, OPTIONS",
+		headers: "Accept, Authorization, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, X-Requested-With",
+		maxAge:  "3600",
+	}}
 	for _, route := range focus.Routes {
-		p.routes = append(p.routes, publicRoute{route, "POST, OPTIONS", tokens.Serve})
+		p.routes = append(p.routes, publicRoute{route, "", tokens.Serve})
+	}
+	if signalling == nil {
+		return p
 	}
 	for _, route := range door.Routes {
 		p.routes = append(p.routes, publicRoute{route, "GET, OPTIONS", signalling.Serve})
@@ -53,10 +74,15 @@ func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route, known := p.find(asked)
 	switch {
 	case known:
-		header.Set("Access-Control-Allow-Methods", route.methods)
-		header.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, X-Requested-With")
+		header.Set("Access-Control-Allow-Methods", cmp.Or(route.methods, p.cors.post))
+		header.Set("Access-Control-Allow-Headers", p.cors.headers)
+		if route.methods == "" {
+			header.Set("Content-Type", "application/json")
+		}
 		if r.Method == http.MethodOptions {
-			header.Set("Access-Control-Max-Age", "3600")
+			if p.cors.maxAge != "" {
+				header.Set("Access-Control-Max-Age", p.cors.maxAge)
+			}
 			w.WriteHeader(http.StatusOK)
 			return
 		}

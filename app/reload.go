@@ -49,8 +49,11 @@ func (a *App) Reload() error {
 // apply does what can fail first, and only then what cannot.
 func (a *App) apply(fresh *config.Config) error {
 	running := a.config.Load()
-	if err := a.policy.Replace(fresh.Federation.Rules); err != nil {
-		return err
+	// The policy of a drop-in is no list of rules, and its variables stay.
+	if fresh.DropIn == nil {
+		if err := a.policy.Replace(fresh.Federation.Rules); err != nil {
+			return err
+		}
 	}
 	a.focus.Reconfigure(fresh.Focus)
 	if fresh.Focus.Limits != running.Focus.Limits {

@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"passerelle/focus/proxied"
 )
 
 // Start starts everything, in this order, and returns. Stop ends it in the
 // reverse order: the SFU first, while the door still carries its goodbye to
 // the clients and the private listener still takes its last webhooks.
 func (a *App) Start(context.Context) error {
+	if a.options.Config.DropIn != nil {
+		return a.startDropIn()
+	}
 	publicURL, err := url.Parse(a.options.Config.Server.PublicURL)
 	if err != nil {
 		return fmt.Errorf("server.public_url: %w", err)
@@ -31,12 +32,7 @@ func (a *App) Start(context.Context) error {
 	a.life.run("leaves", a.leaves.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
-	if a.proxiedListener != nil {
-		a.serve("proxied listener", a.proxiedListener, proxied.New(proxied.Options{
-			HSToken: a.options.Config.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched,
-			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
-		}))
-	}
+	a.serveHomeserver()
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().
@@ -60,7 +56,8 @@ func (a *App) lastWords(ctx context.Context) error {
 // PublicAddr is the address of the public listener.
 func (a *App) PublicAddr() net.Addr { return a.publicListener.Addr() }
 
-// PrivateAddr is the address of the private listener.
+// PrivateAddr is the address of the private listener, which each has but a
+// drop-in.
 func (a *App) PrivateAddr() net.Addr { return a.privateListener.Addr() }
 
 // ProxiedAddr is the address of the homeserver's listener, nil when it is off.

@@ -109,7 +109,7 @@ func answer(ctx context.Context, client *http.Client, address string, body []byt
 
 // token is a token of the n-th user for a room of that name.
 func (s *stubs) token(ctx context.Context, p *process, room string, n int) (string, error) {
-	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), "u"+strconv.Itoa(n)+"-"))
+	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))))
 	if err != nil {
 		return "", err
 	}
@@ -120,13 +120,18 @@ func (s *stubs) token(ctx context.Context, p *process, room string, n int) (stri
 	return got.JWT, err
 }
 
-// body is the n-th request: each has a fresh OpenID token.
+// body is the n-th request: each has a fresh OpenID token, and its leave, if
+// the route is for leaves, is one of its own.
 func (s *stubs) body(route string, n int) []byte {
-	user, room := strconv.Itoa(n%users), strconv.Itoa(n%rooms)
-	token := "u" + user + "-" + strconv.Itoa(n)
-	if route == "/sfu/get" {
+	user, room, serial := strconv.Itoa(n%users), strconv.Itoa(n%rooms), s.asked.Add(1)
+	token := fmt.Sprintf("u%s-%d", user, serial)
+	switch route {
+	case "/sfu/get":
 		return fmt.Appendf(nil, `{"room":"!r%s:bench","device_id":"DEVICE","openid_token":{"access_token":%q,"token_type":"Bearer","matrix_server_name":%q,"expires_in":3600}}`,
 			room, token, s.name)
+	case "/delegate_delayed_leave":
+		leave := fmt.Appendf(nil, `{"delay_id":"leave%d","delay_timeout":3600000,`, serial)
+		return append(leave, s.standalone("r"+room, user, token)[1:]...)
 	}
 	return s.standalone("r"+room, user, token)
 }

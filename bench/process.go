@@ -44,7 +44,7 @@ log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: %[5]s
 focus: {limits: {address: 0, server: 0, user: 0}}
-homeserver: {server_name: %[7]q, url: %[8]q, as_token: 3d1f7c09be5a42d4a7c1f20e68b9d5c7}
+homeserver: {server_name: %[7]q, url: %[8]q, as_token: "as_token that is of no use anywhere else", hs_token: "hs_token that is of no use anywhere else"}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]

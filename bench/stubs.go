@@ -16,11 +16,15 @@ import (
 // stubs are a homeserver that knows whose every token is, and an SFU that sends
 // back what it is told.
 type stubs struct {
-	homeserver, clientAPI *httptest.Server
-	sfu                   *process
+	homeserver *httptest.Server
+	// clientAPI is the homeserver's other API, by which delayed events are put
+	// off and sent.
+	clientAPI *httptest.Server
+	sfu       *process
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
 	connections  atomic.Int64 // made to the homeserver
+	asked        atomic.Int64 // for bodies of requests
 }
 
 func newStubs(ctx context.Context, dir string) (*stubs, error) {
@@ -38,10 +42,7 @@ func newStubs(ctx context.Context, dir string) (*stubs, error) {
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
-	s.clientAPI = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprint(w, `{"joined":true}`)
-	}))
+	s.clientAPI = httptest.NewServer(http.HandlerFunc(serveClientAPI))
 	var err error
 	s.sfu, err = startEcho(ctx)
 	return s, err
@@ -58,8 +59,19 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"sub":"@%s:%s"}`, user, s.name)
 }
 
+// serveClientAPI says yes to whatever it is asked.
+func serveClientAPI(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/_matrix/client/versions" {
+		_, _ = w.Write([]byte(`{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`))
+		return
+	}
+	// Everybody is in every room, and every delayed event is there.
+	_, _ = w.Write([]byte(`{"joined":true}`))
+}
+
 func (s *stubs) close() {
+	s.clientAPI.Close()
 	s.sfu.stop()
 	s.homeserver.Close()
-	s.clientAPI.Close()
 }

@@ -46,12 +46,9 @@ type DropIn struct {
 // configured, and this Passerelle needs none.
 func (d Database) InMemory() bool { return d.Type == "sqlite" && d.Path == "" }
 
-// lkJWTPrefix begins the variables of lk-jwt-service. Kubernetes makes others
-// with that beginning where a service is called livekit, so those that are not
+// lkJWTVariables are the variables of lk-jwt-service. Kubernetes makes others
+// that begin like them where a service is called livekit, so those that are not
 // listed mean nothing.
-const lkJWTPrefix = "LIVEKIT_"
-
-// lkJWTVariables are the variables of lk-jwt-service.
 var lkJWTVariables = []string{
 	"LIVEKIT_URL", "LIVEKIT_KEY", "LIVEKIT_KEY_FROM_FILE", "LIVEKIT_SECRET", "LIVEKIT_SECRET_FROM_FILE", "LIVEKIT_KEY_FILE",
 	"LIVEKIT_FULL_ACCESS_HOMESERVERS", "LIVEKIT_JWT_BIND", "LIVEKIT_JWT_PORT", "LIVEKIT_LOG_LEVEL",
@@ -79,7 +76,8 @@ func isDropIn(environ []string) bool {
 // variables of lk-jwt-service. What those decide cannot be said twice.
 var dropInKeys = []string{
 	"server.private_listen", "server.trusted_proxies", "server.stop_timeout",
-	"log.", "database.", "focus.", "federation.ca_files", "federation.timeout",
+	"log.", "database.", "federation.ca_files", "federation.timeout",
+	"focus.token_lifetime", "focus.empty_timeout", "focus.departure_timeout", "focus.max_participants", "focus.limits.",
 }
 
 // loadDropIn reads the variables of lk-jwt-service, and beside them those of
@@ -125,6 +123,7 @@ func dropInDefault() Config {
 	c.Database.Path = ""
 	c.LiveKit.Mode, c.LiveKit.Signalling = "external", "direct"
 	c.Focus.Limits = Limits{}
+	c.Focus.Membership = "unverified"
 	c.Federation.AllowNetworks = []string{"0.0.0.0/0", "::/0"}
 	c.DropIn = &DropIn{}
 	return c

@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"testing"
 	"time"
 
@@ -179,4 +181,37 @@ func TestDropInTakesOurKeysBesides(t *testing.T) {
 	require.Equal(t, "127.0.0.1:9090", c.Server.PrivateListen)
 	require.Equal(t, 5, c.Focus.Limits.User)
 	require.False(t, dropIn(t, "PASSERELLE_DATABASE_TYPE=postgres", "PASSERELLE_DATABASE_URI=postgres://u@h/d").Database.InMemory())
+}
+
+// TestDocsListEveryVariable: the page for those who come from lk-jwt-service
+// has a line for each, and for no other.
+func TestDocsListEveryVariable(t *testing.T) {
+	page, err := os.ReadFile("../docs/lk-jwt-service.md")
+	require.NoError(t, err)
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `(LIVEKIT_[A-Z_]+)` \\| .*\\. \\|$").FindAllStringSubmatch(string(page), -1) {
+		listed = append(listed, row[1])
+	}
+	require.ElementsMatch(t, config.LKJWTVariables, listed)
+}
+
+// FuzzDropIn: whatever stands in the variables, it is either good or named, and
+// no secret is repeated.
+func FuzzDropIn(f *testing.F) {
+	for i := range config.LKJWTVariables {
+		for _, value := range []string{"", "wss://u:p@h/#f", "a=b,c", "1", "-1", "*", "true", "redis://:p@h:1/x?y", "/dev/null"} {
+			f.Add(uint8(i), value)
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, value string) {
+		name := config.LKJWTVariables[int(which)%len(config.LKJWTVariables)]
+		const secret = "GuessMyPassword-4711"
+		c, err := config.Load("", append(minimal, "LIVEKIT_REDIS_PASSWORD="+secret, name+"="+value))
+		if err != nil {
+			require.NotContains(t, err.Error(), secret)
+			require.NotEmpty(t, lines(t, err))
+			return
+		}
+		require.NotContains(t, fmt.Sprintf("%+v %+v", *c, *c.DropIn), secret)
+	})
 }

@@ -235,6 +235,7 @@ func (v *lkJWT) readAppservice() {
 	}
 	v.warnOfSecret("the as_token of the registration", "", h.ASToken)
 	v.warnOfSecret("the hs_token of the registration", "", h.HSToken)
+	v.c.Focus.Membership = "required"
 	h.URL = v.c.DropIn.ClientAPIs[h.ServerName] // else it is looked up
 }
 

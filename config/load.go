@@ -33,17 +33,36 @@ func Load(path string, environ []string) (*Config, error) {
 		return loadDropIn(environ)
 	}
 	var mistakes Mistakes
-	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
-	whole := path == "" || readFile(values, path, &mistakes)
-	readEnvironment(values, environ, &mistakes)
+	c, whole := read(path, environ, &mistakes)
 	if !whole {
-		// What it does not say would be reported as missing.
 		return nil, mistakes.err()
 	}
-	c := Default()
-	decode(&c, values, &mistakes)
 	c.readSecretFiles(&mistakes)
 	c.validate(&mistakes)
+	if err := mistakes.err(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// read is the configuration as file and environment have it. It reports false
+// when the file could not be read at all: what it does not say would be taken
+// as missing then.
+func read(path string, environ []string, mistakes *Mistakes) (Config, bool) {
+	values := viper.NewWithOptions(viper.KeyDelimiter(delimiter))
+	whole := path == "" || readFile(values, path, mistakes)
+	readEnvironment(values, environ, mistakes)
+	c := Default()
+	decode(&c, values, mistakes)
+	return c, whole
+}
+
+// Draft is Load for a configuration that is not finished: what is missing or
+// wrong in value is no mistake, and secret files are not read. Its error is
+// [Mistakes] about what cannot be read at all.
+func Draft(path string, environ []string) (*Config, error) {
+	var mistakes Mistakes
+	c, _ := read(path, environ, &mistakes)
 	if err := mistakes.err(); err != nil {
 		return nil, err
 	}
@@ -134,7 +153,7 @@ func readEnvironment(values *viper.Viper, environ []string, mistakes *Mistakes) 
 
 // ownVariables are read by main or by the tests and are no keys.
 var ownVariables = map[string]bool{
-	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true,
+	"PASSERELLE_CONFIG": true, "PASSERELLE_REQUIRE_PARTS": true, "PASSERELLE_PARTS_DIR": true, "PASSERELLE_SOAK": true,
 }
 
 // serviceLink matches the variables that Kubernetes sets, in every container of

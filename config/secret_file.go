@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +30,29 @@ func (c *Config) readSecretFiles(mistakes *Mistakes) {
 			*s.secret = readSecretFile(s.key+"_file", s.file, mistakes)
 		}
 	}
+}
+
+// NewSecretFile makes a secret of 256 bits in a file that nobody but its owner
+// can use, unless the file is there, and returns what it holds. Errors name the
+// key and never the secret.
+func NewSecretFile(key, path string) (secret Secret, made bool, err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		var mistakes Mistakes
+		secret = readSecretFile(key, path, &mistakes)
+		return secret, false, mistakes.err()
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("%s: %s", key, plainFileError(err))
+	}
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	secret = Secret(hex.EncodeToString(random[:]))
+	_, err = file.WriteString(secret.Reveal() + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", false, fmt.Errorf("%s: %s", key, plainFileError(errors.Join(err, os.Remove(path))))
+	}
+	return secret, true, nil
 }
 
 // readSecretFile returns the one line that the file holds, or notes why it

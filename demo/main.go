@@ -3,6 +3,8 @@
 //
 //	go run ./demo              starts everything and prints two links to open
 //	go run ./demo --headless   lets two browsers call, checks, and ends
+//	go run ./demo --chaos 300  lets 300 callers without browsers come and go
+//	                           while servers are killed, checks, and ends
 //
 // It fetches what it needs into the folder .cache, uses loopback addresses
 // alone, and takes everything down when it ends, also after Ctrl-C or when its
@@ -18,13 +20,16 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"passerelle/demo/chaos"
 	"passerelle/demo/headless"
 	"passerelle/demo/host"
+	"passerelle/demo/member"
 	"passerelle/demo/parts"
 	"passerelle/demo/town"
 )
@@ -36,11 +41,17 @@ type options struct {
 	encrypted bool
 	lang      string
 	runs      int
+	killSFU   int
+	chaos     int
+	seed      uint64
 	out       string
 	verbose   bool
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == member.Command {
+		os.Exit(member.Main(os.Stdin, os.Stdout))
+	}
 	var o options
 	flag.BoolVar(&o.headless, "headless", false, "let two browsers call, check that they see and hear each other, and end")
 	flag.BoolVar(&o.parts, "parts", false, "fetch what the demonstration and the tests need, and end")
@@ -48,11 +59,14 @@ func main() {
 	flag.BoolVar(&o.encrypted, "encrypted", false, "call in an encrypted room")
 	flag.StringVar(&o.lang, "lang", "fr", "language of the pages and of this program: fr or en")
 	flag.IntVar(&o.runs, "runs", 1, "how many calls to make, with --headless")
+	flag.IntVar(&o.killSFU, "kill-sfu", 0, "how often to kill an SFU in each call, with --headless")
+	flag.IntVar(&o.chaos, "chaos", 0, "play so many joins while servers are killed, check that nobody is left in a call or put out of one, and end")
+	flag.Uint64Var(&o.seed, "seed", 1, "who does what, and when servers are killed, with --chaos")
 	flag.StringVar(&o.out, "out", "demo-out", "folder for the screenshots, with --headless")
 	flag.BoolVar(&o.verbose, "verbose", false, "say more")
 	flag.Parse()
 	say, ok := texts[o.lang]
-	if !ok || flag.NArg() > 0 || o.runs < 1 {
+	if !ok || flag.NArg() > 0 || o.runs < 1 || o.killSFU < 0 || o.chaos < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -84,6 +98,9 @@ func run(ctx context.Context, o options, say text) error {
 	}
 	if build.Python, err = store.Synapse(ctx); err != nil {
 		return err
+	}
+	if o.chaos > 0 {
+		return playChaos(ctx, build, o, say)
 	}
 	if build.Web, err = store.Web(ctx); err != nil {
 		return err
@@ -167,7 +184,7 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	if o.verbose {
 		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr}).With().Timestamp().Logger()
 	}
-	report, err := headless.Run(ctx, t, headless.Options{Chromium: chromium, Out: o.out, Lang: o.lang, Log: log})
+	report, err := headless.Run(ctx, t, headless.Options{Chromium: chromium, Out: o.out, Lang: o.lang, KillSFU: o.killSFU, Log: log})
 	fmt.Print(report.Timeline.String())
 	if report.ButtonSeen > 0 {
 		fmt.Printf(say.button+"\n", report.ButtonSeen.Round(time.Millisecond), headless.ButtonAim)
@@ -178,9 +195,38 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	if err != nil {
 		return err
 	}
+	if back := slices.Sorted(slices.Values(report.PicturesBack)); len(back) > 0 {
+		fmt.Printf(say.pictureBack+"\n", len(back), back[len(back)/2].Round(time.Millisecond),
+			back[(95*len(back)-1)/100].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond))
+	}
 	fmt.Println(say.screenshots)
 	for _, path := range report.Screenshots {
 		fmt.Println("  " + path)
 	}
 	return nil
+}
+
+// playChaos has callers come and go while servers are killed, and says what
+// came of it.
+func playChaos(ctx context.Context, build town.Options, o options, say text) (err error) {
+	fmt.Println(say.starting)
+	t, err := town.Start(ctx, build)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && os.MkdirAll(o.out, 0o755) == nil {
+			err = errors.Join(err, t.KeepLogs(o.out))
+		}
+		err = errors.Join(err, t.Stop())
+	}()
+	began := time.Now()
+	report, err := chaos.Run(ctx, t, chaos.Options{
+		Joins: o.chaos, AtOnce: min(12, o.chaos), Seed: o.seed, Stays: time.Minute, KillEvery: 15 * time.Second, Restart: true,
+		Progress: func(line string) { fmt.Printf("%6s  %s\n", time.Since(began).Round(time.Second), line) },
+	})
+	if report != nil {
+		fmt.Print("\n", report)
+	}
+	return err
 }

@@ -3,8 +3,8 @@ package main
 // text is what the demonstration says.
 type text struct {
 	building, starting, ready, whatToDo, stopping string
-	calling, runNumber, button, killed            string
-	screenshots, passed                           string
+	calling, runNumber, pictureBack               string
+	button, killed, screenshots, passed           string
 	interrupted, failed                           string
 }
 
@@ -18,6 +18,7 @@ var texts = map[string]text{
 		stopping:    "Arrêt et nettoyage …",
 		calling:     "Deux navigateurs s’appellent …",
 		runNumber:   "\nAppel %d sur %d",
+		pictureBack: "SFU tués : %d ; l’image de l’autre revient en %s (médiane), %s (95 %%), %s au pire.",
 		button:      "Départ par le bouton vu par l’autre ministère en %s (objectif : moins de %s).",
 		killed:      "Navigateur tué, vu par l’autre ministère en %s (objectif : moins de %s).",
 		screenshots: "Captures d’écran :",
@@ -34,6 +35,7 @@ var texts = map[string]text{
 		stopping:    "Stopping and cleaning up …",
 		calling:     "Two browsers call each other …",
 		runNumber:   "\nCall %d of %d",
+		pictureBack: "SFUs killed: %d; the other's picture is back after %s (median), %s (95 %%), %s at worst.",
 		button:      "The button's leave was seen by the other ministry after %s (the aim: less than %s).",
 		killed:      "The killed browser's leave was seen by the other ministry after %s (the aim: less than %s).",
 		screenshots: "Screenshots:",

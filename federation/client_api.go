@@ -39,6 +39,8 @@ type ClientAPIs struct {
 	wellKnown *http.Client
 	client    *http.Client
 	timeout   time.Duration
+	insist    bool // nothing is remembered of servers that say nothing
+	plain     bool // addresses without TLS are taken
 	asking    singleflight.Group
 	turns     *semaphore.Weighted
 
@@ -82,6 +84,8 @@ func NewClientAPIs(o OpenIDOptions) (*ClientAPIs, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		timeout: o.Config.Timeout,
+		insist:  o.Insist,
+		plain:   o.PlainClientAPIs,
 		turns:   semaphore.NewWeighted(maxDiscoveries),
 		known:   map[string]*list.Element{},
 		order:   list.New(),
@@ -159,10 +163,15 @@ func (c *ClientAPIs) discover(ctx context.Context, name string) (*url.URL, error
 	case answer.StatusCode != http.StatusOK:
 		return nil, errBroken
 	}
-	return clientBase(body)
+	base, err := clientBase(body)
+	if err != nil || base.Scheme != "https" && !c.plain {
+		return nil, errBroken
+	}
+	return base, nil
 }
 
-// clientBase reads a client's .well-known document.
+// clientBase reads a client's .well-known document. The address is https, or
+// http.
 func clientBase(body []byte) (*url.URL, error) {
 	var document struct {
 		Homeserver struct {
@@ -173,7 +182,7 @@ func clientBase(body []byte) (*url.URL, error) {
 		return nil, errBroken
 	}
 	base, err := url.Parse(strings.TrimRight(document.Homeserver.BaseURL, "/"))
-	if err != nil || base.Scheme != "https" || base.Hostname() == "" || base.Opaque != "" ||
+	if err != nil || base.Scheme != "https" && base.Scheme != "http" || base.Hostname() == "" || base.Opaque != "" ||
 		base.User != nil || base.RawQuery != "" || base.ForceQuery || base.Fragment != "" {
 		return nil, errBroken
 	}
@@ -198,6 +207,9 @@ func (c *ClientAPIs) remember(name string, base *url.URL, err error) *url.URL {
 	keep := clientAPIFor
 	if err != nil {
 		keep = noClientAPIFor
+		if c.insist {
+			keep = 0
+		}
 	}
 	if element, ok := c.known[name]; ok {
 		if err != nil && base == nil {

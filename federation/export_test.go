@@ -13,3 +13,6 @@ var Subject = subject
 
 // ValidServerName is the grammar of server names.
 var ValidServerName = validServerName
+
+// ClientBase is where a document for clients says that the API is.
+var ClientBase = clientBase

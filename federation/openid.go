@@ -67,6 +67,9 @@ type OpenIDOptions struct {
 	SkipVerifyTLS bool
 	// Insist asks servers again however often they failed before.
 	Insist bool
+	// PlainClientAPIs takes client-server APIs without TLS, too, where a server
+	// says that it has its own there.
+	PlainClientAPIs bool
 	// DNS resolves names; nil asks the system's name servers.
 	DNS *net.Resolver
 

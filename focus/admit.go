@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/singleflight"
+
 	"passerelle/focus/matrixrtc"
 )
 
@@ -59,7 +61,7 @@ func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, er
 		// Whatever the row says, there is no other.
 		return s.home, nil
 	}
-	name, err := s.store.SFUOf(ctx, room)
+	name, _, err := s.store.SessionOf(ctx, room)
 	if err != nil || s.sfus[name] == nil {
 		return s.home, err
 	}
@@ -73,7 +75,11 @@ func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFU
 	// A caller that gives up must not fail those who share its call; the SFU
 	// client has a deadline of its own.
 	shared := context.WithoutCancel(ctx)
-	done := s.ensuring.DoChan(sfu+"\n"+string(room), func() (any, error) {
+	share := s.ensuring.DoChan
+	if s.shared {
+		share = alone
+	}
+	done := share(sfu+"\n"+string(room), func() (any, error) {
 		return nil, s.sfus[sfu].EnsureRoom(shared, room, matrixrtc.RoomOptions{
 			EmptyTimeout:     c.EmptyTimeout,
 			DepartureTimeout: c.DepartureTimeout,
@@ -86,4 +92,14 @@ func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFU
 	case <-ctx.Done():
 		return fmt.Errorf("create SFU room: %w", ctx.Err())
 	}
+}
+
+// alone is [singleflight.Group.DoChan] for who shares with nobody.
+func alone(_ string, do func() (any, error)) <-chan singleflight.Result {
+	done := make(chan singleflight.Result, 1)
+	go func() {
+		value, err := do()
+		done <- singleflight.Result{Val: value, Err: err}
+	}()
+	return done
 }

@@ -13,8 +13,9 @@ import (
 	"maunium.net/go/mautrix"
 )
 
-// maxBody bounds a token request. Those of shipped clients are below 2 KiB.
-const maxBody = 64 << 10
+// maxBody bounds a token request. Those of shipped clients are below 2 KiB, and
+// reading one of this size costs some ten times as much.
+const maxBody = 32 << 10
 
 // Routes are the paths, below the public address, that a Service answers.
 var Routes = []string{"/sfu/get", "/get_token", "/delegate_delayed_leave"}
@@ -35,7 +36,7 @@ type tokenAnswer struct {
 //	403 M_FORBIDDEN    the policy does not let this server's users join
 //	404 M_UNRECOGNIZED leaves are not taken over here (clients probe for it)
 //	405                not POST; no body
-//	413 M_TOO_LARGE    more than 64 KiB
+//	413 M_TOO_LARGE    more than 32 KiB
 //	429 M_LIMIT_EXCEEDED {retry_after_ms}, and the header Retry-After
 //	500 M_UNKNOWN      the SFU or the database is not available
 //	503 M_UNKNOWN      the service is stopping

@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"passerelle/config"
 	"passerelle/focus/matrixrtc"
 )
 
@@ -93,6 +94,9 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 	if r.claimed != "" && r.claimed != user {
 		return "", errUnauthorized
 	}
+	if s.anyUse {
+		return user, limited(s.limits.User(user))
+	}
 	proof, use := proofOf(r.openID), useOf(user, r.slot.SFURoom(), r.deviceID)
 	if s.proofs.usedElsewhere(proof, use) {
 		s.log.Debug().Msg("OpenID token was used for another room or device before")
@@ -107,6 +111,15 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) (id.UserID, err
 	return user, nil
 }
 
+// opens counts that the user has a room made. An SFU that others use as well
+// has rooms for everybody.
+func (s *Service) opens(user id.UserID, room matrixrtc.SFURoom, c *config.Focus) error {
+	if s.shared {
+		return nil
+	}
+	return limited(s.openings.take(user, room, min(c.EmptyTimeout, openingTime)))
+}
+
 // grant has the SFU room made for those who may start the call, records what
 // the user is given, and signs the token for it.
 func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, proof string) (string, error) {
@@ -116,6 +129,8 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Identity: r.identity(user),
 		Publish:  access.Publish,
 		Lifetime: c.TokenLifetime,
+
+		UpdateOwnMetadata: s.metadata,
 	}
 	sfu, err := s.place(ctx, grant.Room)
 	if err != nil {
@@ -125,7 +140,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	// Of those who join a call together, the first has the room made for all.
 	ensure := access.Create && !s.ensured.has(grant.Room, now)
 	if ensure {
-		if err := limited(s.openings.take(user, grant.Room, min(c.EmptyTimeout, openingTime))); err != nil {
+		if err := s.opens(user, grant.Room, c); err != nil {
 			return "", err
 		}
 		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
@@ -156,6 +171,9 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		if err := s.delegate(ctx, r, user); err != nil {
 			return "", err
 		}
+	}
+	if s.shared {
+		grant.Term = matrixrtc.UnknownTerm // nobody else knows what it means
 	}
 	token, err := s.tokens.Sign(grant)
 	if err != nil {

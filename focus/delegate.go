@@ -107,7 +107,7 @@ func (s *Service) mayDelegate(ctx context.Context, r *tokenRequest, access matri
 	case !access.Create:
 		return mautrix.MBadJSON.WithMessage("delayed leaves of this server's users are not taken over here; ask again without delay_id and delay_timeout")
 	}
-	if err := s.leaves.Reachable(ctx, r.openID.MatrixServerName); err != nil {
+	if err := s.leaves.Reachable(ctx, r.server()); err != nil {
 		s.log.Debug().Err(err).Msg("The client API of a homeserver is not found")
 		return mautrix.MBadJSON.WithMessage("the homeserver's client API could not be found, so the delayed leave is not taken over")
 	}
@@ -121,7 +121,7 @@ func (s *Service) delegate(ctx context.Context, r *tokenRequest, user id.UserID)
 		Room:     r.slot.SFURoom(),
 		Identity: r.identity(user),
 		User:     user,
-		Server:   r.openID.MatrixServerName,
+		Server:   r.server(),
 		DelayID:  r.delay.DelayID,
 		Delay:    r.delay.DelayTimeout.duration(),
 	}

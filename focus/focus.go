@@ -8,6 +8,7 @@
 package focus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -96,13 +97,30 @@ type Options struct {
 	Members Members
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
+	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
+	// as it stands.
+	SFUAddress string
+	// SharedSFU: others let people in to the SFU as well, and may have done so
+	// for the same calls. Who is there without a grant of ours is left alone,
+	// observers are told of everything, and the SFU is asked for nothing but the
+	// room, once for each token.
+	SharedSFU bool
+	// ProofsForAnyUse: an OpenID token is good for more than one room and
+	// device, for as long as its homeserver says so.
+	ProofsForAnyUse bool
+	// UpdateOwnMetadata lets participants change their name and attributes on
+	// the SFU.
+	UpdateOwnMetadata bool
 	// Leaves takes over delayed leaves; nil where nobody does.
 	Leaves Leaves
 	// Observers are told of each event in this order. They are optional.
 	Observers []Observer
 	// PublicURL is where clients are sent for their signalling: http or https,
 	// which are written as ws and wss, or one of those.
-	PublicURL  *url.URL
+	PublicURL *url.URL
+	// Announced is the address of the SFU that our homeserver announces, by
+	// which others ask for it, in the same schemes; nil is PublicURL.
+	Announced  *url.URL
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -117,11 +135,16 @@ type Service struct {
 	tokens   Tokens
 	limits   Limits
 	members  Members
-	own      string // our homeserver's name
 	leaves   Leaves
-	sfuURL   string
-	config   atomic.Pointer[config.Focus]
-	ensuring singleflight.Group
+	// serverName is our homeserver's.
+	serverName string
+	// sfuURL is where clients are sent; announced what they ask for.
+	sfuURL, announced string
+	shared            bool // the SFU
+	anyUse            bool // of proofs
+	metadata          bool // may be updated by participants
+	config            atomic.Pointer[config.Focus]
+	ensuring          singleflight.Group
 	// ensured are the rooms that the SFU was asked to have lately.
 	ensured  *recent
 	gate     *gate
@@ -138,42 +161,60 @@ type Service struct {
 
 // New returns a Service. It starts nothing; see [Service.Run].
 func New(o Options) (*Service, error) {
-	sfuURL := *o.PublicURL
-	switch sfuURL.Scheme {
-	case "http":
-		sfuURL.Scheme = "ws"
-	case "https":
-		sfuURL.Scheme = "wss"
-	case "ws", "wss":
-	default:
-		return nil, fmt.Errorf("public address %q: scheme must be http, https, ws or wss", o.PublicURL)
+	sfuURL, err := webSocketURL(o.PublicURL)
+	if err != nil {
+		return nil, err
 	}
 	if o.SFUs[o.Home] == nil {
 		return nil, fmt.Errorf("there is no SFU %q", o.Home)
 	}
 	s := &Service{
-		store:     o.Store,
-		verifier:  o.Verifier,
-		policy:    o.Policy,
-		sfus:      o.SFUs,
-		home:      o.Home,
-		tokens:    o.Tokens,
-		limits:    o.Limits,
-		members:   o.Members,
-		own:       o.ServerName,
-		leaves:    o.Leaves,
-		sfuURL:    sfuURL.String(),
-		observers: o.Observers,
-		ensured:   newRecent(o.RoomsKeptInMind),
-		gate:      newGate(maxInWork),
-		proofs:    newProofs(maxProofs),
-		openings:  newOpenings(),
-		log:       o.Log,
-		now:       time.Now,
+		store:      o.Store,
+		verifier:   o.Verifier,
+		policy:     o.Policy,
+		sfus:       o.SFUs,
+		home:       o.Home,
+		tokens:     o.Tokens,
+		limits:     o.Limits,
+		members:    o.Members,
+		serverName: o.ServerName,
+		leaves:     o.Leaves,
+		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
+		shared:     o.SharedSFU,
+		anyUse:     o.ProofsForAnyUse,
+		metadata:   o.UpdateOwnMetadata,
+		announced:  sfuURL,
+		observers:  o.Observers,
+		ensured:    newRecent(o.RoomsKeptInMind),
+		gate:       newGate(maxInWork),
+		proofs:     newProofs(maxProofs),
+		openings:   newOpenings(),
+		log:        o.Log,
+		now:        time.Now,
+	}
+	if o.Announced != nil {
+		if s.announced, err = webSocketURL(o.Announced); err != nil {
+			return nil, err
+		}
 	}
 	s.metrics = newMetrics(o.Registerer, s.gate)
 	s.Reconfigure(o.Config)
 	return s, nil
+}
+
+// webSocketURL writes http and https as ws and wss.
+func webSocketURL(u *url.URL) (string, error) {
+	fresh := *u
+	switch fresh.Scheme {
+	case "http":
+		fresh.Scheme = "ws"
+	case "https":
+		fresh.Scheme = "wss"
+	case "ws", "wss":
+	default:
+		return "", fmt.Errorf("public address %q: scheme must be http, https, ws or wss", u)
+	}
+	return fresh.String(), nil
 }
 
 // Reconfigure makes later requests follow another configuration.

@@ -3,6 +3,7 @@ package focus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,7 +27,7 @@ import (
 // world is a Service with everything around it pretended, but for the
 // database, which is real.
 type world struct {
-	mu sync.Mutex // of counted
+	mu sync.Mutex // of what several may ask at once: counted, removed
 	*focus.Service
 	store   *focus.Store
 	db      *dbutil.Database
@@ -39,14 +40,16 @@ type world struct {
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
-	// membership is that of the configuration; required asks members.
-	membership string
-	members    members
-	present    map[matrixrtc.SFURoom][]matrixrtc.Participant
-	listing    error // what asking for the present fails with
-	removed    []matrixrtc.Identity
-	cut        []matrixrtc.Identity
-	told       []matrixrtc.SFUEvent
+	members members
+	present map[matrixrtc.SFURoom][]matrixrtc.Participant
+	listing error // what asking for the present fails with
+	removed []matrixrtc.Identity
+	cut     []matrixrtc.Identity
+	told    []matrixrtc.SFUEvent
+	leaves  *leaves
+	friend  bool // asks as a user of friend.example
+	// observed are the events that were told, with how many rows there were.
+	observed []string
 }
 
 func (w *world) Address(address string) time.Duration { return w.count("address " + address) }
@@ -90,13 +93,22 @@ func (w *world) Participants(_ context.Context, room matrixrtc.SFURoom) ([]matri
 }
 
 func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.removed = append(w.removed, who)
 	return nil
 }
 
 func (w *world) Cut(_ matrixrtc.SFURoom, who matrixrtc.Identity) { w.cut = append(w.cut, who) }
 
-func (w *world) SFUEvent(_ context.Context, e matrixrtc.SFUEvent) { w.told = append(w.told, e) }
+// SFUEvent implements focus.Observer.
+func (w *world) SFUEvent(ctx context.Context, e matrixrtc.SFUEvent) {
+	w.told = append(w.told, e)
+	var n int
+	if err := w.db.QueryRow(ctx, "SELECT COUNT(*) FROM call_participant WHERE participant_sid = $1", e.ParticipantSID).Scan(&n); err == nil {
+		w.observed = append(w.observed, fmt.Sprintf("%s %s %d", e.Type, e.ParticipantSID, n))
+	}
+}
 
 // ticket is one of the last token that was signed.
 func (w *world) ticket(who matrixrtc.Identity) matrixrtc.Ticket {
@@ -127,6 +139,7 @@ func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)
 	t.Helper()
 	w := &world{
 		db:     db,
+		leaves: &leaves{},
 		store:  focus.NewStore(db),
 		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
@@ -135,7 +148,8 @@ func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)
 		},
 	}
 	options := focus.Options{
-		Config:    config.Focus{Membership: "unverified", TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+		Config:    config.Focus{Membership: "unverified", TokenLifetime: time.Hour, EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second, Delegation: true},
+		Leaves:    w.leaves,
 		Store:     w.store,
 		Verifier:  w,
 		Policy:    w,

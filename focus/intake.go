@@ -17,6 +17,13 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	if e.Type == matrixrtc.RoomFinished {
 		s.ensured.forget(e.Room)
 	}
+	if s.shared {
+		s.tell(ctx, e)
+		if _, err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
+			return fmt.Errorf("record %s: %w", e.Type, err)
+		}
+		return nil
+	}
 	current, err := s.store.RecordEvent(ctx, e, s.now())
 	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Type, err)
@@ -25,14 +32,18 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 		return nil
 	}
 	if e.Type == matrixrtc.ParticipantJoined {
-		if err := s.recheck(ctx, e.Room, e.Identity); err != nil {
+		if err := s.recheck(ctx, e.Room, e.Identity, e.At); err != nil {
 			return fmt.Errorf("check who joined: %w", err)
 		}
 	}
+	s.tell(ctx, e)
+	return nil
+}
+
+func (s *Service) tell(ctx context.Context, e matrixrtc.SFUEvent) {
 	for _, o := range s.observers {
 		o.SFUEvent(ctx, e)
 	}
-	return nil
 }
 
 // SFURestarted records that the SFU lost its memory: whoever was connected is

@@ -89,7 +89,9 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	grant := matrixrtc.Grant{
 		Room: r.slot.SFURoom(), Identity: r.identity(user),
 		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
+		UpdateOwnMetadata: s.metadata,
 	}
+	grant.Term = held.Term
 	if held.MayCreate && access.Create {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 // members are who is in which room, until the homeserver falls silent.
 type members struct {
+	mu     sync.Mutex
 	in     map[string]bool
 	silent error
 	away   bool // our own server is in no room
@@ -26,6 +28,8 @@ type members struct {
 }
 
 func (m *members) Joined(_ context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.asked++
 	return m.in[string(room)+" "+string(user)], m.silent
 }

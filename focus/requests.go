@@ -116,6 +116,9 @@ func decode(body io.Reader, into any) error {
 		}
 		return mautrix.MNotJSON.WithMessage("the request could not be read")
 	}
+	if tooDeep(data) {
+		return mautrix.MNotJSON.WithMessage("the request is nested too deeply")
+	}
 	if err := json.Unmarshal(data, into); err != nil {
 		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return mautrix.MNotJSON.WithMessage(fmt.Sprintf("%s has the wrong type: %s", cmp.Or(mismatch.Field, "the request"), mismatch.Value))

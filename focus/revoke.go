@@ -79,15 +79,21 @@ func (s *Service) remove(ctx context.Context, sfu string, room matrixrtc.SFURoom
 
 // recheck removes a participant whom the SFU has let in without a living
 // grant: in time between a revocation and its removal, or where clients reach
-// the SFU without the door.
-func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error {
+// the SFU without the door. Who was there before we knew of the call was let in
+// by somebody else, whose place we have taken, or stood in rows that are lost:
+// they may stay until they connect anew.
+func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, joined time.Time) error {
 	standing, err := s.store.Standing(ctx, room, who)
 	if err != nil || standing.Living() {
 		return err
 	}
-	sfu, err := s.store.SFUOf(ctx, room)
+	sfu, since, err := s.store.SessionOf(ctx, room)
 	if err != nil {
 		return err
+	}
+	// The SFU's clock shows whole seconds.
+	if !standing.Granted && joined.Add(time.Second).Before(since) {
+		return nil
 	}
 	s.metrics.strangers.Inc()
 	s.remove(ctx, sfu, room, who)

@@ -13,11 +13,15 @@ import (
 const sweepEvery = 10 * time.Minute
 
 // Run does what no request waits for, until ctx is done: it deletes old rows,
-// and asks the SFUs who is there.
+// asks the SFUs who is there, and the homeserver whether they are still in the
+// room.
 func (s *Service) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.sweep(ctx) })
-	running.Go(func() error { return s.watch(ctx) })
+	if !s.shared {
+		running.Go(func() error { return s.watch(ctx) })
+	}
+	running.Go(func() error { return s.sweepMembers(ctx) })
 	return running.Wait()
 }
 

@@ -78,18 +78,21 @@ func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, at time
 
 const (
 	getSFU      = `SELECT sfu, epoch FROM call_session WHERE sfu_room = $1`
+	getSession  = `SELECT sfu, created_at FROM call_session WHERE sfu_room = $1`
 	moveSession = `UPDATE call_session SET sfu = $3, epoch = epoch + 1 WHERE sfu_room = $1 AND sfu = $2`
 )
 
-// SFUOf is the name of the SFU that has the room; empty when there is no row.
-func (s *Store) SFUOf(ctx context.Context, room matrixrtc.SFURoom) (string, error) {
-	var name string
-	var epoch int
-	err := s.db.QueryRow(ctx, getSFU, room).Scan(&name, &epoch)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("look up session: %w", err)
+// SessionOf is the name of the SFU that has the room, and since when the room is
+// known; both are zero when there is no row.
+func (s *Store) SessionOf(ctx context.Context, room matrixrtc.SFURoom) (sfu string, since time.Time, err error) {
+	var created int64
+	switch err := s.db.QueryRow(ctx, getSession, room).Scan(&sfu, &created); {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", time.Time{}, nil
+	case err != nil:
+		return "", time.Time{}, fmt.Errorf("look up session: %w", err)
 	}
-	return name, nil
+	return sfu, time.UnixMilli(created), nil
 }
 
 // MoveSession gives the room to another SFU, unless somebody else has moved it

@@ -35,8 +35,8 @@ const (
 			ORDER BY g.issued_at DESC, g.sfu_room, g.identity
 			LIMIT 1000000000 OFFSET $2)
 		RETURNING sfu_room, issued_at`
-	// One that another process has just given to somebody stays: in PostgreSQL
-	// the first condition is looked at again once that is committed.
+	// One that another process is just giving to somebody stays, if that writes
+	// the session's row: PostgreSQL looks at the first condition again then.
 	trimSession = `
 		DELETE FROM call_session WHERE sfu_room = $1 AND last_granted_at <= $2
 			AND NOT EXISTS (SELECT 1 FROM call_grant g WHERE g.sfu_room = call_session.sfu_room)

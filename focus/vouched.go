@@ -123,7 +123,7 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
 		memberID: b.MemberID,
 	}
-	server := s.own
+	server := s.serverName
 	if caller.Origin != "" {
 		r.route, r.vouched, r.sfuServer = routeFederated, b.UserID, ""
 		server = caller.Origin
@@ -136,26 +136,30 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 		return nil, errForeignUser
 	case older && b.Member.ClaimedUserID != "" && b.Member.ClaimedUserID != r.vouched:
 		return nil, errForeignUser
-	case r.sfuServer != "" && r.sfuServer != s.own:
+	case r.sfuServer != "" && r.sfuServer != s.serverName:
 		return nil, errNotRelayed
 	}
 	return r, nil
 }
 
-// isOurs tells whether the address of an SFU is the one that clients of this
-// service are given. It is announced once and copied by all, so other spellings
+// isOurs tells whether the address of an SFU is the one of this service, as it
+// is announced or as clients are given it. It is announced once and copied by all, so other spellings
 // are rare and mean the same: another case of the host, the port that the scheme
 // has anyway, a slash at the end.
 func (s *Service) isOurs(address string) bool {
-	if address == s.sfuURL {
+	if address == s.announced || address == s.sfuURL {
 		return true
 	}
 	given, err := plainAddress(address)
 	if err != nil {
 		return false
 	}
-	own, err := plainAddress(s.sfuURL)
-	return err == nil && given == own
+	for _, ours := range []string{s.announced, s.sfuURL} {
+		if own, err := plainAddress(ours); err == nil && given == own {
+			return true
+		}
+	}
+	return false
 }
 
 func plainAddress(address string) (url.URL, error) {

@@ -117,6 +117,11 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 	missing := room.Joined
 	for _, p := range present {
 		if !p.Joined {
+			// Nobody has reported it, and nobody may ever: it sees who is there all
+			// the same.
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
+				return err
+			}
 			continue
 		}
 		if known, ok := missing[p.SID]; ok {
@@ -124,7 +129,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			if known.Living {
 				continue
 			}
-			if err := s.recheck(ctx, room.Room, p.Identity); err != nil {
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
 				return err
 			}
 			continue

@@ -48,6 +48,9 @@ func TestLostReports(t *testing.T) {
 		require.Len(t, w.told, 1)
 		require.Equal(t, matrixrtc.ParticipantJoined, w.told[0].Type)
 		require.Empty(t, w.removed)
+		w.present[roomHash] = append(w.present[roomHash], matrixrtc.Participant{Identity: "@eve:own.example:DEV", SID: "PA_3", JoinedAt: time.Now()})
+		w.round(t)
+		require.Equal(t, []matrixrtc.Identity{"@eve:own.example:DEV"}, w.removed, "she looks on without media and without a grant")
 	})
 }
 
@@ -112,6 +115,24 @@ func TestTheWatchRemovesWhoHasNoGrant(t *testing.T) {
 		w.removed = nil
 		w.round(t)
 		require.Empty(t, w.removed)
+	})
+}
+
+// Somebody else may have run this call before, or the database was lost: who
+// is in it is not put out of it.
+func TestWhoWasThereBeforeUsMayStay(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		was := func(ago time.Duration) {
+			w.present = map[matrixrtc.SFURoom][]matrixrtc.Participant{roomHash: {{Identity: "@old:own.example:DEV",
+				SID: "PA_" + ago.String(), Joined: true, JoinedAt: time.Now().Add(-ago)}}}
+			w.round(t)
+		}
+		was(time.Hour)
+		require.Empty(t, w.removed)
+		was(0)
+		require.Equal(t, []matrixrtc.Identity{"@old:own.example:DEV"}, w.removed, "a connection made since then")
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +28,7 @@ type attack func(ctx context.Context, w *world, told *tally)
 // asking is an attack with token requests, each from one of some addresses.
 func asking(next func(w *world, n int) string) attack {
 	return func(ctx context.Context, w *world, told *tally) {
-		w.steady(ctx, attackRate, told, func(n int) request {
+		w.steady(ctx, w.attacked, attackRate, told, func(n int) request {
 			return request{from: fmt.Sprintf("198.51.100.%d", n%50), body: next(w, n)}
 		})
 	}
@@ -83,7 +82,7 @@ func BenchmarkHomeserver(b *testing.B) {
 	b.Run("replay", func(b *testing.B) {
 		w := newWorld(b, federationtest.GoodCertificate)
 		stolen := w.healthy.Issue("victim")
-		if status := w.post(b.Context(), "/sfu/get", request{"192.0.2.1", body("!victim:healthy", stolen, w.healthy.Name())}); status != http.StatusOK {
+		if status := w.post(b.Context(), w.attacked, request{"192.0.2.1", body("!victim:healthy", stolen, w.healthy.Name())}); status != http.StatusOK {
 			b.Fatal(status)
 		}
 		compare(b, w, asking(func(w *world, n int) string {
@@ -101,7 +100,7 @@ func BenchmarkClient(b *testing.B) {
 		compare(b, newWorld(b, federationtest.GoodCertificate), toEvil)
 	})
 	b.Run("deep_JSON", func(b *testing.B) {
-		deep := strings.Repeat("[", 60_000)
+		deep := strings.Repeat("[", 32_000)
 		compare(b, newWorld(b, federationtest.GoodCertificate), asking(func(*world, int) string { return deep }))
 	})
 	b.Run("slowloris", func(b *testing.B) {
@@ -120,12 +119,12 @@ func slowloris(ctx context.Context, w *world, told *tally) {
 	for range 1000 {
 		holding.Go(func() {
 			for ctx.Err() == nil {
-				conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(w.address, "http://"))
+				conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(w.attacked.address, "http://"))
 				if err != nil {
 					return
 				}
 				stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-				_, _ = io.WriteString(conn, "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{")
+				_, _ = io.WriteString(conn, "POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n{")
 				began := time.Now()
 				_, _ = io.Copy(io.Discard, conn)
 				stop()
@@ -143,7 +142,7 @@ func hugeBodies(ctx context.Context, w *world, told *tally) {
 	for range 8 {
 		sending.Go(func() {
 			for ctx.Err() == nil {
-				r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.address+"/sfu/get", io.LimitReader(spaces{}, 100<<20))
+				r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.attacked.address+"/sfu/get", io.LimitReader(spaces{}, 100<<20))
 				if err != nil {
 					return
 				}
@@ -167,33 +166,31 @@ func (spaces) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// compare measures the healthy users without and with the attack, in turn.
+// compare measures the users of the healthy homeserver without and with the
+// attack, in turn.
 func compare(b *testing.B, w *world, a attack) {
 	b.Helper()
-	w.measure(b, time.Second) // warm
-	before := w.rss(b)
-	var alone, attacked, ratios []float64
-	told := newTally()
+	w.measure(b, time.Second, newTally(), newTally()) // warm
+	quietAttacked, quietPeaceful, attacked, peaceful, told := newTally(), newTally(), newTally(), newTally(), newTally()
+	before, used := w.attacked.rss(b), 0.0
 	for b.Loop() {
-		quiet := w.measure(b, round)
+		w.measure(b, round/2, quietAttacked, quietPeaceful)
 		ctx, cancel := context.WithCancel(b.Context())
+		began, idle := w.attacked.cpu(b), w.peaceful.cpu(b)
 		var attacking sync.WaitGroup
 		attacking.Go(func() { a(ctx, w, told) })
-		during := w.measure(b, round)
+		w.measure(b, round, attacked, peaceful)
 		cancel()
 		attacking.Wait()
-		alone, attacked, ratios = append(alone, quiet), append(attacked, during), append(ratios, during/quiet)
+		used += w.attacked.cpu(b) - began - (w.peaceful.cpu(b) - idle)
 	}
 	b.ReportMetric(0, "ns/op") // says nothing here
-	b.ReportMetric(median(alone), "p99-ms-alone")
-	b.ReportMetric(median(attacked), "p99-ms-attacked")
-	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(peaceful.p99(), "p99-ms-peace")
+	b.ReportMetric(attacked.p99(), "p99-ms-attacked")
+	b.ReportMetric(attacked.p99()/peaceful.p99(), "ratio")
+	b.ReportMetric(quietAttacked.p99()/quietPeaceful.p99(), "ratio-without")
+	b.ReportMetric(used/float64(max(1, len(told.took))), "cpu-ms/attack")
 	b.ReportMetric(float64(told.statuses[http.StatusOK]), "tokens-for-it")
 	b.ReportMetric(float64(told.mostly()), "mostly-told")
-	b.ReportMetric(w.rss(b)-before, "MiB-more")
-}
-
-func median(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
+	b.ReportMetric(w.attacked.rss(b)-before, "MiB-more")
 }

@@ -59,8 +59,8 @@ func (t *tally) mostly() int {
 }
 
 // post asks for a token and returns the status.
-func (w *world) post(ctx context.Context, path string, r request) int {
-	asked, err := http.NewRequestWithContext(ctx, http.MethodPost, w.address+path, strings.NewReader(r.body))
+func (w *world) post(ctx context.Context, p process, r request) int {
+	asked, err := http.NewRequestWithContext(ctx, http.MethodPost, p.address+"/sfu/get", strings.NewReader(r.body))
 	if err != nil {
 		return 0
 	}
@@ -76,7 +76,7 @@ func (w *world) post(ctx context.Context, path string, r request) int {
 
 // steady asks so many times a second, whatever becomes of the requests before,
 // until ctx is done, and returns when the last has been answered.
-func (w *world) steady(ctx context.Context, perSecond int, into *tally, next func(n int) request) {
+func (w *world) steady(ctx context.Context, p process, perSecond int, into *tally, next func(n int) request) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
 	var asking sync.WaitGroup
@@ -89,7 +89,7 @@ func (w *world) steady(ctx context.Context, perSecond int, into *tally, next fun
 		case due = <-tick.C:
 		}
 		asking.Go(func() {
-			status := w.post(context.WithoutCancel(ctx), "/sfu/get", next(n))
+			status := w.post(context.WithoutCancel(ctx), p, next(n))
 			into.add(status, time.Since(due))
 		})
 	}
@@ -99,24 +99,32 @@ func (w *world) steady(ctx context.Context, perSecond int, into *tally, next fun
 // in a second.
 const healthyRate = 100
 
-// measure asks as the users of the healthy homeserver do. All of them get
+// measure asks both as the users of the healthy homeserver do. All of them get
 // their tokens, attack or not.
-func (w *world) measure(b *testing.B, length time.Duration) float64 {
+func (w *world) measure(b *testing.B, length time.Duration, attacked, peaceful *tally) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), length)
 	defer cancel()
-	t := newTally()
-	w.steady(ctx, healthyRate, t, func(n int) request {
-		user := fmt.Sprintf("u%d", n%5000)
-		return request{
-			from: fmt.Sprintf("192.0.2.%d", n%250),
-			body: body(fmt.Sprintf("!r%d:healthy", n%1000), w.healthy.Issue(user), w.healthy.Name()),
-		}
-	})
-	if t.statuses[http.StatusOK] != len(t.took) {
-		b.Fatalf("healthy users were told %v", t.statuses)
+	var asking sync.WaitGroup
+	for _, side := range []struct {
+		p    process
+		into *tally
+	}{{w.attacked, attacked}, {w.peaceful, peaceful}} {
+		asking.Go(func() {
+			w.steady(ctx, side.p, healthyRate, side.into, func(n int) request {
+				return request{
+					from: fmt.Sprintf("192.0.2.%d", n%250),
+					body: body(fmt.Sprintf("!r%d:healthy", n%1000), w.healthy.Issue(fmt.Sprintf("u%d", n%5000)), w.healthy.Name()),
+				}
+			})
+		})
 	}
-	return t.p99()
+	asking.Wait()
+	for _, t := range []*tally{attacked, peaceful} {
+		if t.statuses[http.StatusOK] != len(t.took) {
+			b.Fatalf("healthy users were told %v", t.statuses)
+		}
+	}
 }
 
 func body(room, token, server string) string {

@@ -44,14 +44,20 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// world is Passerelle as a process, between a healthy homeserver and a hostile
-// one.
+// process is one Passerelle.
+type process struct {
+	command *exec.Cmd
+	address string
+}
+
+// world is Passerelle as two processes, one of which is attacked, between a
+// healthy homeserver and a hostile one.
 type world struct {
-	command       *exec.Cmd
-	address       string
-	healthy, evil *federationtest.Homeserver
-	silent        *federationtest.Silent
-	client        *http.Client
+	attacked, peaceful process
+	healthy, evil      *federationtest.Homeserver
+	silent             *federationtest.Silent
+	sfu                *httptest.Server
+	client             *http.Client
 }
 
 func newWorld(b *testing.B, certificate federationtest.Certificate) *world {
@@ -59,18 +65,25 @@ func newWorld(b *testing.B, certificate federationtest.Certificate) *world {
 	if err := build(); err != nil {
 		b.Fatal(err)
 	}
-	sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/protobuf")
-	}))
-	b.Cleanup(sfu.Close)
 	w := &world{
+		sfu: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/protobuf")
+		})),
 		healthy: federationtest.New(b, federationtest.GoodCertificate),
 		evil:    federationtest.New(b, certificate),
 		silent:  federationtest.Listen(b, "127.0.0.1:0"),
 		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 			MaxIdleConnsPerHost: 4096, ExpectContinueTimeout: time.Second}},
 	}
+	b.Cleanup(w.sfu.Close)
 	b.Cleanup(w.client.CloseIdleConnections)
+	w.attacked, w.peaceful = w.start(b), w.start(b)
+	return w
+}
+
+// start returns when the process takes connections.
+func (w *world) start(b *testing.B) process {
+	b.Helper()
 	dir := b.TempDir()
 	public, private := freePort(b), freePort(b)
 	config := fmt.Sprintf(`
@@ -78,33 +91,26 @@ server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %
 log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: {mode: external, url: %[5]q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}
+focus: {membership: unverified}
 federation:
   allow_networks: ["127.0.0.1/32"]
   ca_files: [%[6]q, %[7]q]
   rules: [{server: "*", access: create}]
-`, public, private, dir, filepath.Join(dir, "p.db"), sfu.URL, w.healthy.CAFile(), w.evil.CAFile())
+`, public, private, dir, filepath.Join(dir, "p.db"), w.sfu.URL, w.healthy.CAFile(), w.evil.CAFile())
 	file := filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	w.address = "http://" + public
-	w.start(b, file, public)
-	return w
-}
-
-// start returns when the process takes connections.
-func (w *world) start(b *testing.B, file, public string) {
-	b.Helper()
 	var said bytes.Buffer
-	w.command = exec.Command(binary, "-config", file)
-	w.command.Stderr = &said
-	w.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := w.command.Start(); err != nil {
+	p := process{exec.Command(binary, "-config", file), "http://" + public}
+	p.command.Stderr = &said
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := p.command.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		_ = w.command.Process.Signal(syscall.SIGTERM)
-		_ = w.command.Wait()
+		_ = p.command.Process.Signal(syscall.SIGTERM)
+		_ = p.command.Wait()
 	})
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 	defer cancel()
@@ -112,7 +118,7 @@ func (w *world) start(b *testing.B, file, public string) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", public)
 		if err == nil {
 			_ = conn.Close()
-			return
+			return p
 		}
 		select {
 		case <-ctx.Done():
@@ -123,9 +129,9 @@ func (w *world) start(b *testing.B, file, public string) {
 }
 
 // rss is the memory that the process occupies, in MiB.
-func (w *world) rss(b *testing.B) float64 {
+func (p process) rss(b *testing.B) float64 {
 	b.Helper()
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", w.command.Process.Pid))
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.command.Process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -134,6 +140,30 @@ func (w *world) rss(b *testing.B) float64 {
 		b.Fatal(err)
 	}
 	return float64(pages) * float64(os.Getpagesize()) / (1 << 20)
+}
+
+// clockTicks is how many of the kernel's ticks make a second, on every Linux
+// that Go runs on.
+const clockTicks = 100
+
+// cpu is the processor time that the process has used, in milliseconds.
+func (p process) cpu(b *testing.B) float64 {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	// The 12th and 13th field after the name are utime and stime (proc(5)).
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return float64(ticks) * 1000 / clockTicks
 }
 
 func freePort(b *testing.B) string {

@@ -63,6 +63,44 @@ func (c *Caller) WaitLive(ctx context.Context) (Media, error) {
 	return m, err
 }
 
+// Streams are the videos of others that arrive, as many frames of each as were
+// decoded. A video that comes over another connection than before is another
+// stream.
+type Streams map[string]int
+
+// Streams counts the frames of each video that arrives.
+func (c *Caller) Streams(ctx context.Context) (Streams, error) {
+	streams, err := do(ctx, c, chromedp.Evaluate[Streams](`passerelleProbe.streams()`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		return nil, c.explain("counting the frames that arrive", err)
+	}
+	return streams, nil
+}
+
+// AwaitNewStream waits until frames of a video are decoded that was not among
+// those before, and returns when that was seen: two frames, since a picture
+// that moves is more than one.
+func (c *Caller) AwaitNewStream(ctx context.Context, before Streams) (time.Time, error) {
+	ticker := time.NewTicker(pollInterval / 10)
+	defer ticker.Stop()
+	for {
+		now, err := c.Streams(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		for name, frames := range now {
+			if _, old := before[name]; !old && frames >= 2 {
+				return time.Now(), nil
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return time.Time{}, c.explain("waiting for the other's picture", context.Cause(ctx))
+		}
+	}
+}
+
 // heard says whether the peak is the expected tone; any is, if none is.
 func heard(peak, expected int) bool {
 	if expected == 0 {

@@ -107,6 +107,23 @@
     return sum;
   }
 
+  // streams are the remote videos of each connection, by a name that is never
+  // used again, with the number of their frames that were decoded.
+  const names = new WeakMap(); // peer connection -> name
+  let named = 0;
+  async function streams() {
+    const decoded = {};
+    for (const peer of peers) {
+      if (!names.has(peer)) names.set(peer, ++named);
+      for (const report of (await peer.getStats()).values()) {
+        if (report.type === "inbound-rtp" && report.kind === "video") {
+          decoded[`${names.get(peer)} ${report.id}`] = report.framesDecoded ?? 0;
+        }
+      }
+    }
+    return decoded;
+  }
+
   async function measure() {
     const remote = remoteTracks();
     const videos = playing("video", "video", remote);
@@ -133,6 +150,7 @@
   window.passerelleProbe = {
     // Of the frame, or of the page itself where there is none.
     measure: () => (frame()?.passerelleProbe ?? { measure }).measure(),
+    streams: () => (frame()?.passerelleProbe ?? { streams }).streams(),
     state: () => document.documentElement.dataset.state ?? "",
     inCall: () => [...document.querySelectorAll("#people [data-user]")].map((item) => item.dataset.user),
     shown: () => `${document.documentElement.dataset.state}: ${short(document.body.innerText)}` +

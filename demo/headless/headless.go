@@ -28,16 +28,15 @@ import (
 // The aims, from a departure to the other homeserver's news of it.
 const (
 	ButtonAim = time.Second
-	// KillAim is for a browser that died: its last will is a delayed event of 18
-	// seconds, which it kept putting off every 4.
-	KillAim = 20 * time.Second
+	// KillAim is for a browser that died. LiveKit takes 20 seconds to be sure of
+	// it; Passerelle, to which the browser had handed its leave over, then has it
+	// sent. Its own timer is an hour.
+	KillAim = 20*time.Second + 500*time.Millisecond
 )
 
 // After these times something is broken, however loaded the machine is.
 const (
-	liveWithin = 3 * time.Minute
-	// buttonWithin is less than the last will takes, so that it is not what was
-	// seen.
+	liveWithin   = 3 * time.Minute
 	buttonWithin = 10 * time.Second
 	leaveWithin  = time.Minute
 )
@@ -57,7 +56,9 @@ type Options struct {
 	Out string
 	// Lang is the language of the pages: fr or en.
 	Lang string
-	Log  zerolog.Logger
+	// KillSFU is how often an SFU is killed while the call is live.
+	KillSFU int
+	Log     zerolog.Logger
 }
 
 // Report is what was seen.
@@ -68,6 +69,9 @@ type Report struct {
 	// ButtonSeen and KillSeen are the times from each departure to the other
 	// homeserver's news of it; 0 if there was none.
 	ButtonSeen, KillSeen time.Duration
+	// PicturesBack are the times from each kill of an SFU until the one who
+	// watched through it saw the other's picture move again.
+	PicturesBack []time.Duration
 	// Screenshots are the files written.
 	Screenshots []string
 }
@@ -175,7 +179,8 @@ func (r *run) call(ctx context.Context) (err error) {
 	r.watch(ctx, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
-		if err != nil {
+		// How clients came back is worth a look also where all went well.
+		if err != nil || r.options.KillSFU > 0 {
 			err = errors.Join(err, r.keepConsoles(callers))
 		}
 	}()
@@ -188,6 +193,9 @@ func (r *run) call(ctx context.Context) (err error) {
 			return err
 		}
 		r.report.Screenshots = append(r.report.Screenshots, path)
+	}
+	if err := r.killSFUs(ctx, agnes, bruno); err != nil {
+		return err
 	}
 	if r.report.ButtonSeen, err = r.hangUp(ctx, agnes); err != nil {
 		return err

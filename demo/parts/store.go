@@ -1,6 +1,6 @@
 // Package parts fetches the real parts that the demonstration and the tests
-// run: Synapse from PyPI, Element Call from npm, Chromium and PostgreSQL from
-// Debian. It installs into one folder that git ignores, pins every version,
+// run: Synapse from PyPI, Element Call from npm, Chromium, PostgreSQL and
+// Redis from Debian. It installs into one folder that git ignores, pins every version,
 // and says in words what is missing where it cannot.
 //
 // A part is there when its stamp is: the stamp is written last and names what

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -24,24 +25,33 @@ type Process struct {
 	command *exec.Cmd
 }
 
-// Start starts command, whose output goes to the file log. name is for people.
+// Start starts command, whose output goes to the end of the file log. name is for people.
 // orphaned is the signal that it gets when we die.
 func Start(name, log string, orphaned syscall.Signal, command *exec.Cmd) (*Process, error) {
-	file, err := os.Create(log)
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	command.Stdout, command.Stderr = file, file
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned}
-	if err := command.Start(); err != nil {
+	ended := make(chan struct{})
+	started := make(chan error, 1)
+	go func() {
+		// The kernel sends the signal when the thread that started the process
+		// ends, so this one is kept until the process has.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			defer close(ended)
+			_ = command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = command.Wait()
-	}()
 	return &Process{Ended: ended, name: name, log: log, command: command}, nil
 }
 
@@ -83,6 +93,15 @@ func (p *Process) Stop(patience time.Duration) error {
 		}
 	}
 	return fmt.Errorf("%s does not end", p.name)
+}
+
+// Kill ends the server at once, as kill -9 does, and returns when it is gone.
+func (p *Process) Kill() error {
+	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", p.name, err)
+	}
+	<-p.Ended
+	return nil
 }
 
 // lastWords is the end of what the server said.

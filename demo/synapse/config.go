@@ -1,6 +1,7 @@
 package synapse
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -57,14 +58,38 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 			"msc4143_enabled": true, // what transports there are
 			"msc4222_enabled": true, // state_after in /sync
 			"msc4354_enabled": true, // sticky events
+			"msc4502_enabled": true, // is somebody in a room
+			"msc4512_enabled": true, // requests are handed to a service
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
 	for key, value := range unlimited() {
 		config[key] = value
 	}
-	path := in("homeserver.yaml")
+	if o.StrangersLimited {
+		delete(config, "rc_delayed_event_mgmt")
+	}
+	registrations, err := o.writeRegistrations()
+	if err != nil {
+		return "", err
+	}
+	config["app_service_config_files"] = registrations
+	path := in(configFile)
 	return path, writeYAML(path, config)
+}
+
+// writeRegistrations writes a file for each application service that has none,
+// and returns all files.
+func (o Options) writeRegistrations() (files []string, err error) {
+	files = append(files, o.AppServices...)
+	for i, registration := range o.Registrations {
+		file := filepath.Join(o.Dir, fmt.Sprintf("registration-%d.yaml", i))
+		if err := writeYAML(file, registration); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }
 
 // unlimited lifts the rate limits that two people in a demonstration, who

@@ -30,6 +30,13 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// StrangersLimited keeps Synapse's own limit on how often delayed events are
+	// managed; all other limits are lifted.
+	StrangersLimited bool
+	// Registrations are application services, by the content of their files.
+	Registrations []map[string]any
+	// AppServices are files with registrations.
+	AppServices []string
 }
 
 // Server is one Synapse.
@@ -42,8 +49,17 @@ type Server struct {
 	federationURL string
 	authority     *Authority
 	secret        string
+	python, dir   string
 	process       *process.Process
 }
+
+// ServerName is the name of the Synapse at that address and federation port.
+func ServerName(address string, port int) string {
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
+
+// configFile is in the server's folder.
+const configFile = "homeserver.yaml"
 
 // startTimeout bounds a start; on an idle machine it takes two seconds.
 const startTimeout = 90 * time.Second
@@ -52,7 +68,8 @@ const startTimeout = 90 * time.Second
 // ends with Stop, or when this process dies.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
-		Name:          net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
+		Name:   ServerName(o.Address, o.FederationPort),
+		python: o.Python, dir: o.Dir,
 		ClientURL:     "http://" + net.JoinHostPort(o.Address, strconv.Itoa(o.ClientPort)),
 		federationURL: "https://" + net.JoinHostPort(o.Address, strconv.Itoa(o.FederationPort)),
 		authority:     o.Authority,
@@ -72,16 +89,31 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w\n%s", s.Name, err, out)
 	}
-	command := exec.Command(o.Python, "-m", "synapse.app.homeserver", "-c", config)
-	command.Dir = o.Dir
-	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(o.Dir, "synapse.log"), syscall.SIGKILL, command)
-	if err != nil {
+	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.await(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
 	return s, nil
+}
+
+// start starts the process and returns when it answers.
+func (s *Server) start(ctx context.Context) (err error) {
+	command := exec.Command(s.python, "-m", "synapse.app.homeserver", "-c", filepath.Join(s.dir, configFile))
+	command.Dir = s.dir
+	s.process, err = process.Start("the homeserver "+s.Name, filepath.Join(s.dir, "synapse.log"), syscall.SIGKILL, command)
+	if err != nil {
+		return err
+	}
+	if err := s.await(ctx); err != nil {
+		return errors.Join(err, s.Stop())
+	}
+	return nil
+}
+
+// Restart starts a server again that was stopped.
+func (s *Server) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return s.start(ctx)
 }
 
 // await returns once both listeners answer.

@@ -62,7 +62,7 @@ func (u *User) CreateCallRoom(ctx context.Context, name string, encrypted bool, 
 	request := map[string]any{
 		"name":   name,
 		"preset": "private_chat",
-		"invite": invite,
+		"invite": append([]id.UserID{}, invite...), // a list, also when empty
 		// Being in a call is a state event, which members may not send by default.
 		"power_level_content_override": map[string]any{"events": map[string]int{
 			callMember: 0,

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -25,7 +26,8 @@ import (
 
 // Options say what to build the town from.
 type Options struct {
-	// Python has Synapse; Web is the built host page; Binary is Passerelle.
+	// Python has Synapse; Web is the built host page, empty for none; Binary is
+	// Passerelle.
 	Python, Web, Binary string
 	// Mode is how Element Call says that somebody is in the call.
 	Mode host.Mode
@@ -44,12 +46,19 @@ type Ministry struct {
 	// Session names the account; Watcher is the same user on another device.
 	User, Watcher *synapse.User
 	Session       string
-	// PublicURL is its Passerelle's; HostURL that of its host page.
+	// PublicURL is its Passerelle's; HostURL that of its host page, empty
+	// without one.
 	PublicURL, HostURL string
+	// PrivateURL is where its Passerelle shows its metrics.
+	PrivateURL string
+	// Config is the file of its Passerelle's configuration, and ASToken what
+	// that may ask its homeserver with.
+	Config, ASToken string
 
 	address    string
 	dir        string
 	ports      ports
+	binary     string // Passerelle's
 	passerelle *process.Process
 }
 
@@ -95,7 +104,7 @@ func Start(ctx context.Context, o Options) (_ *Town, err error) {
 		return nil, err
 	}
 	for _, step := range []func(context.Context, Options, *synapse.Authority) error{
-		t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
+		t.register, t.startHomeservers, t.startPasserelles, t.settle, t.openHostPages,
 	} {
 		if err := step(ctx, o, authority); err != nil {
 			return nil, err
@@ -114,17 +123,22 @@ func (t *Town) Stop() error {
 	return errors.Join(failures...)
 }
 
-// KeepLogs copies what the servers said to a folder, to look into what went
-// wrong.
+// KeepLogs copies what the servers said, and what Passerelle has in its
+// database, to a folder, to look into what went wrong.
 func (t *Town) KeepLogs(dir string) error {
 	var failures []error
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
-		for _, log := range []string{filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log")} {
+		for _, log := range []string{
+			filepath.Join(m.dir, "synapse", "synapse.log"), filepath.Join(m.dir, "passerelle.log"),
+			filepath.Join(m.dir, "data", "passerelle.db"), filepath.Join(m.dir, "data", "passerelle.db-wal"),
+		} {
 			data, err := os.ReadFile(log)
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, m.Session+"."+filepath.Base(log)), data, 0o644)
 			}
-			failures = append(failures, err)
+			if !errors.Is(err, fs.ErrNotExist) {
+				failures = append(failures, err)
+			}
 		}
 	}
 	return errors.Join(failures...)
@@ -140,7 +154,19 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 		return nil, err
 	}
 	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
+	m.PrivateURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.private))
+	m.Config = filepath.Join(m.dir, "passerelle.yaml")
 	return m, nil
+}
+
+// register has each Passerelle write its registration, as an operator does.
+func (t *Town) register(ctx context.Context, o Options, authority *synapse.Authority) error {
+	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
+		if err := pair[0].configure(ctx, o.Binary, pair[1].serverName(), authority.File); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synapse.Authority) error {
@@ -150,6 +176,9 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
+				AppServices: []string{m.registration()},
+				// Passerelle shows a token, so the limit on strangers is not its own.
+				StrangersLimited: true,
 				Transports: []synapse.Transport{{
 					Type: "livekit", LiveKitServiceURL: m.PublicURL,
 					URL: "ws" + m.PublicURL[len("http"):],
@@ -167,14 +196,10 @@ func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synap
 	return err
 }
 
-func (t *Town) startPasserelles(ctx context.Context, o Options, authority *synapse.Authority) error {
+func (t *Town) startPasserelles(ctx context.Context, _ Options, _ *synapse.Authority) error {
 	starting, ctx := errgroup.WithContext(ctx)
-	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
-		m, partner := pair[0], pair[1]
-		starting.Go(func() (err error) {
-			m.passerelle, err = startPasserelle(ctx, o.Binary, m, partner.Homeserver.Name, authority.File)
-			return err
-		})
+	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		starting.Go(func() error { return m.StartPasserelle(ctx) })
 	}
 	err := starting.Wait()
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
@@ -210,6 +235,9 @@ func (t *Town) settle(ctx context.Context, o Options, _ *synapse.Authority) (err
 
 // openHostPages serves each ministry's host page.
 func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority) error {
+	if o.Web == "" {
+		return nil
+	}
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
 		handler, err := host.Handler(host.Options{
 			Dist: o.Web, Mode: o.Mode, LowQuality: o.LowQuality,
@@ -238,21 +266,34 @@ func (t *Town) openHostPages(_ context.Context, o Options, _ *synapse.Authority)
 	return nil
 }
 
-// ports of one ministry, on its own loopback address.
+// ports of one ministry, on its own loopback address, but for the last two: the
+// SFU's API listens on 127.0.0.1, its media port on every address.
 type ports struct {
-	client, federation, public, private, host int
+	client, federation, public, private, proxied, host int
+	sfu, media                                         int
 }
 
 // freePorts finds ports that nobody uses now.
 func freePorts(address string) (p ports, err error) {
-	for _, into := range []*int{&p.client, &p.federation, &p.public, &p.private, &p.host} {
+	for _, wanted := range []struct {
+		on   string
+		into *int
+	}{
+		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.proxied}, {address, &p.host},
+		{"127.0.0.1", &p.sfu},
+	} {
 		// All stay open until the last is found, so that none is found twice.
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		listener, err := net.Listen("tcp", net.JoinHostPort(wanted.on, "0"))
 		if err != nil {
-			return p, fmt.Errorf("the loopback address %s cannot be used: %w", address, err)
+			return p, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
 		}
 		defer listener.Close()
-		*into = listener.Addr().(*net.TCPAddr).Port
+		*wanted.into = listener.Addr().(*net.TCPAddr).Port
 	}
-	return p, nil
+	media, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		return p, fmt.Errorf("no free UDP port: %w", err)
+	}
+	p.media = media.LocalAddr().(*net.UDPAddr).Port
+	return p, media.Close()
 }

@@ -54,7 +54,7 @@ func newSFU(t *testing.T) *url.URL {
 type decision func(ctx context.Context, token string) (door.Pass, error)
 
 // serve puts a door with the given decision on a listener, under a prefix.
-func serve(t *testing.T, admit decision) (*httptest.Server, *door.Door) {
+func serve(t testing.TB, admit decision) (*httptest.Server, *door.Door) {
 	t.Helper()
 	d := door.New(door.Options{Admit: admit, Log: zerolog.Nop(), Registerer: prometheus.NewRegistry()})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

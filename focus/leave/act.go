@@ -44,6 +44,42 @@ func (l *Leaves) queueAct(t *task, now time.Time) {
 	heap.Push(&n.queue, t.queued)
 }
 
+// save queues the writing of a task's row after it took another state, so that
+// the next process knows.
+func (l *Leaves) save(t *task) {
+	t.unsaved = true
+	if t.saving {
+		return
+	}
+	t.saving = true
+	heap.Push(&l.rows.queue, &op{lane: l.rows, due: time.Now(), begin: func() {
+		t.unsaved = false
+		job := t.Job
+		if job.State == done {
+			l.rows.running--
+			t.saving = false
+			return
+		}
+		l.workers.Go(func() {
+			ctx, cancelWrite := context.WithTimeout(l.calls, storeTimeout)
+			defer cancelWrite()
+			ours := l.update(ctx, job)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.rows.running--
+			t.saving = false
+			switch {
+			case !ours:
+				l.forget(t)
+			case t.unsaved:
+				l.save(t)
+			}
+			l.wakeUp()
+		})
+	}})
+	l.wakeUp()
+}
+
 // unqueue takes back a call that has not begun.
 func (t *task) unqueue() {
 	if t.queued == nil {
@@ -206,6 +242,9 @@ func (l *Leaves) retry(t *task, job Job, r result, now time.Time) {
 	t.act = now
 	if r.verdict == failing {
 		t.act = now.Add(l.backoff(t.tries - 1))
+	}
+	if t.act.After(until) {
+		t.act = until // once more then
 	}
 }
 

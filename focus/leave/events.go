@@ -86,6 +86,10 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 		return // repeated
 	}
 	_, known := t.here[e.ParticipantSID]
+	if as, unnamed := t.here[""]; unnamed && !known && as == e.Identity {
+		known = true // somebody left the name out before
+		delete(t.here, "")
+	}
 	t.depart(e.ParticipantSID)
 	if e.ParticipantSID == "" {
 		for sid, as := range t.here {
@@ -109,6 +113,8 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 		}
 	case t.State == Connected && e.Reason == saidGoodbye && known:
 		l.gone(t, now)
+	case t.State == Connected && l.timing.SilenceConfirms && l.sfu.failures > 0:
+		l.gone(t, now)
 	case t.State == Connected:
 		t.reported, t.goodbye, t.look = true, e.Reason == saidGoodbye, now
 	case t.State == Waiting && e.Type == matrixrtc.ParticipantAborted:
@@ -116,6 +122,7 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 		if l.timing.EndFailed {
 			l.end(t, "never_connected", now)
 		}
+	case l.timing.IgnoreEarlyEnds:
 	case t.State == Waiting && !e.At.Before(t.CreatedAt.Truncate(time.Second)):
 		// Its own, whose beginning was not reported, or that of the page before;
 		// then another one comes soon.

@@ -4,9 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/util/dbutil"
-	"golang.org/x/time/rate"
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/config"
@@ -33,155 +31,6 @@ const (
 	server = "own.example"
 )
 
-// call is one request that a homeserver got.
-type call struct {
-	at     time.Duration // since the test began
-	what   string        // restart, send or cancel
-	id     string
-	status int
-	token  string
-	path   string
-}
-
-// homeserver has delayed events as Synapse does, and its default limits where
-// limit is set.
-type homeserver struct {
-	began time.Time
-
-	mu     sync.Mutex
-	events map[string]*delayed
-	calls  []call
-	limit  *rate.Limiter
-	// answers, unless nil, may answer in its place: a status of 0 lets it be,
-	// -1 breaks the connection.
-	answers  func(what, id string, nth int) (status int, header http.Header, body string)
-	features string
-}
-
-type delayed struct {
-	delay   time.Duration
-	due     time.Time
-	fate    string // "", sent or cancelled
-	fatedAt time.Duration
-}
-
-func newHomeserver() *homeserver {
-	return &homeserver{began: time.Now(), events: map[string]*delayed{}, features: `{"org.matrix.msc4140":true}`}
-}
-
-func (h *homeserver) schedule(id string, delay time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events[id] = &delayed{delay: delay, due: time.Now().Add(delay)}
-}
-
-// fire sends what is due.
-func (h *homeserver) fire() {
-	for _, e := range h.events {
-		if e.fate == "" && !time.Now().Before(e.due) {
-			e.fate, e.fatedAt = "fired", e.due.Sub(h.began)
-		}
-	}
-}
-
-// fate is what became of the event: "", fired by its timer, sent or cancelled.
-func (h *homeserver) fate(id string) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.fire()
-	return h.events[id].fate
-}
-
-func (h *homeserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.fire()
-	if r.URL.Path == "/base/_matrix/client/versions" {
-		fmt.Fprintf(w, `{"versions":["v1.11"],"unstable_features":%s}`, h.features)
-		return
-	}
-	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/base/_matrix/client/unstable/org.matrix.msc4140/delayed_events/")
-	escaped, what, _ := strings.Cut(rest, "/")
-	name, err := url.PathUnescape(escaped)
-	if !ok || err != nil || r.Method != http.MethodPost || r.URL.RawQuery != "" {
-		w.WriteHeader(http.StatusTeapot)
-		return
-	}
-	c := call{at: time.Since(h.began), what: what, id: name, token: r.Header.Get("Authorization"), path: r.URL.EscapedPath()}
-	var header http.Header
-	var body string
-	if h.answers != nil {
-		c.status, header, body = h.answers(what, name, h.count(what, name))
-	}
-	if c.status == 0 {
-		c.status, header, body = h.answer(what, name, c.token != "")
-	}
-	h.calls = append(h.calls, c)
-	for key, values := range header {
-		w.Header()[key] = values
-	}
-	if c.status == -1 {
-		panic(http.ErrAbortHandler)
-	}
-	w.WriteHeader(c.status)
-	_, _ = w.Write([]byte(body))
-}
-
-func (h *homeserver) answer(what, name string, authenticated bool) (int, http.Header, string) {
-	if h.limit != nil && !authenticated && !h.limit.Allow() {
-		return http.StatusTooManyRequests, nil, `{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":700}`
-	}
-	e, known := h.events[name]
-	if !known || e.fate != "" {
-		return http.StatusNotFound, nil, `{"errcode":"M_NOT_FOUND"}`
-	}
-	switch what {
-	case "restart":
-		e.due = time.Now().Add(e.delay)
-	case "send":
-		e.fate, e.fatedAt = "sent", time.Since(h.began)
-	case "cancel":
-		e.fate = "cancelled"
-	default:
-		return http.StatusBadRequest, nil, `{}`
-	}
-	return http.StatusOK, nil, `{}`
-}
-
-func (h *homeserver) count(what, id string) (n int) {
-	for _, c := range h.calls {
-		if c.what == what && c.id == id {
-			n++
-		}
-	}
-	return n
-}
-
-// got are the calls of one kind about an event; "" is all of them.
-func (h *homeserver) got(what, id string) (found []call) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.calls {
-		if (what == "" || c.what == what) && (id == "" || c.id == id) {
-			found = append(found, c)
-		}
-	}
-	return found
-}
-
-// RoundTrip hands a request over without a network, which a bubble of synctest
-// cannot see through.
-func (h *homeserver) RoundTrip(r *http.Request) (answer *http.Response, err error) {
-	recorder := httptest.NewRecorder()
-	defer func() {
-		if recover() != nil {
-			err = errors.New("connection reset by peer")
-		}
-	}()
-	h.ServeHTTP(recorder, r)
-	return recorder.Result(), r.Context().Err()
-}
-
 // town is Leaves with a homeserver and an SFU that are pretended.
 type town struct {
 	*leave.Leaves
@@ -191,8 +40,10 @@ type town struct {
 	token config.Secret
 	own   bool
 	store leave.Store
-	reg   *prometheus.Registry
-	stop  func()
+	// timing is the default unless the test changes it.
+	timing leave.Timing
+	reg    *prometheus.Registry
+	stop   func()
 
 	mu      sync.Mutex
 	present map[matrixrtc.Identity]string // SID
@@ -262,7 +113,7 @@ func (w *town) start() {
 	if store == nil {
 		store = leave.NewStore(w.db)
 	}
-	l, err := leave.New(leave.Options{Store: store, Homeservers: w, SFU: w, Registerer: w.reg, Log: zerolog.New(w), Timing: w.timing()})
+	l, err := leave.New(leave.Options{Store: store, Homeservers: w, SFU: w, Registerer: w.reg, Log: zerolog.New(w), Timing: w.timing})
 	require.NoError(w.t, err)
 	w.Leaves = l
 	ctx, cancel := context.WithCancel(context.Background())
@@ -275,33 +126,66 @@ func (w *town) start() {
 	synctest.Wait()
 }
 
-var timings sync.Map // of *town to its Timing
-
-func (w *town) timing() leave.Timing {
-	if own, ok := timings.Load(w); ok {
-		return own.(leave.Timing)
-	}
-	return leave.DefaultTiming()
-}
-
 // inTown runs a test on every database, each time in a bubble whose clock is
 // its own.
 func inTown(t *testing.T, test func(w *town), change ...func(*town)) {
 	t.Helper()
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		synctest.Test(t, func(t *testing.T) {
-			w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}}
-			for _, c := range change {
-				c(w)
-			}
-			w.start()
-			test(w)
-			w.stop()
-			for id := range w.home.events {
-				require.NotContains(t, w.log.String(), id, "the delay ID is a secret")
-			}
-		})
+		inBubble(t, db, test, change)
 	})
+}
+
+func inBubble(t *testing.T, db *dbutil.Database, test func(w *town), change []func(*town)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}, timing: leave.DefaultTiming()}
+		for _, c := range change {
+			c(w)
+		}
+		w.start()
+		defer func() { w.stop() }()
+		test(w)
+		for id := range w.home.events {
+			require.NotContains(t, w.log.String(), id, "the delay ID is a secret")
+		}
+	})
+}
+
+// inMemory is inTown without a database, where it would only take time.
+func inMemory(t *testing.T, test func(w *town), change ...func(*town)) {
+	t.Helper()
+	inBubble(t, nil, test, append(change, func(w *town) { w.store = &memory{jobs: map[string]leave.Job{}} }))
+}
+
+// memory is a store for the life of a test.
+type memory struct {
+	mu   sync.Mutex
+	jobs map[string]leave.Job
+}
+
+// Load implements leave.Store.
+func (m *memory) Load(context.Context) ([]leave.Job, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.jobs)), nil
+}
+
+// Add implements leave.Store.
+func (m *memory) Add(_ context.Context, j leave.Job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.jobs[j.ID] = j
+	return nil
+}
+
+// Update implements leave.Store.
+func (m *memory) Update(ctx context.Context, j leave.Job) error { return m.Add(ctx, j) }
+
+// Remove implements leave.Store.
+func (m *memory) Remove(_ context.Context, j leave.Job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, j.ID)
+	return nil
 }
 
 // hand schedules a leave at the homeserver and hands it over.

@@ -62,6 +62,8 @@ type task struct {
 	acting bool
 	// queued is the call while it waits for its turn.
 	queued *op
+	// saving: its row is being written; unsaved: it has to be.
+	saving, unsaved bool
 	// tries counts failures since the last success.
 	tries int
 

@@ -14,7 +14,9 @@ type lane struct {
 	queue opHeap
 	// running calls are under way, at most max.
 	running, max int
-	// pace, unless nil, bounds how often calls begin.
+	// pace, unless nil, bounds how often the server is called: one call at a
+	// time then, which counts from its end. When it reached the server is not
+	// known, only that it was not later than that.
 	pace *rate.Limiter
 	// until is when the server may be called again, after failures in a row.
 	until    time.Time
@@ -65,8 +67,8 @@ func (h *opHeap) Pop() any {
 func (n *lane) begin(now time.Time) time.Time {
 	for len(n.queue) > 0 {
 		limit := n.max
-		if n.failures > 0 {
-			limit = 1 // one asks whether it is back
+		if n.failures > 0 || n.pace != nil {
+			limit = 1 // with failures, one asks whether it is back
 		}
 		switch {
 		case n.running >= limit:
@@ -75,10 +77,8 @@ func (n *lane) begin(now time.Time) time.Time {
 			return n.until
 		}
 		if n.pace != nil {
-			r := n.pace.ReserveN(now, 1)
-			if wait := r.DelayFrom(now); wait > 0 {
-				r.CancelAt(now)
-				return now.Add(wait)
+			if lacking := 1 - n.pace.TokensAt(now); lacking > 0 {
+				return now.Add(max(time.Duration(lacking/float64(n.pace.Limit())*float64(time.Second)), time.Millisecond))
 			}
 		}
 		n.running++
@@ -91,6 +91,9 @@ func (n *lane) begin(now time.Time) time.Time {
 // ended takes in what a call's end says about the server.
 func (n *lane) ended(a answer, now time.Time, pause func(failures int) time.Duration) {
 	n.running--
+	if n.pace != nil {
+		n.pace.AllowN(now, 1)
+	}
 	if a.verdict != unreachable {
 		n.failures = 0
 		return

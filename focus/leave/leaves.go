@@ -19,8 +19,8 @@ import (
 
 const (
 	// maxLooks and maxWrites bound how many questions the SFU is asked, and
-	// how many rows are deleted, at once.
-	maxLooks, maxWrites = 8, 2
+	// how many rows are written outside of calls, at once.
+	maxLooks, maxWrites = 8, 4
 	// maxCalls bounds how many calls one homeserver gets at once.
 	maxCalls = 8
 )
@@ -207,6 +207,7 @@ func (l *Leaves) replace(t, by *task, now time.Time) {
 	}
 	t.State, t.tries = Cancelling, 0
 	t.act, t.look = now, time.Time{}
+	l.save(t)
 	l.schedule(t)
 }
 

@@ -143,12 +143,14 @@ func (l *Leaves) gone(t *task, now time.Time) {
 	t.State, t.GoneAt, t.tries = Sending, now, 0
 	t.act, t.look = now, time.Time{}
 	t.reported, t.goodbye, t.missed = false, false, time.Time{}
+	l.save(t)
 	l.schedule(t)
 }
 
 // back takes a leave that was not sent yet for one whose participant is there.
 func (l *Leaves) back(t *task, now time.Time) {
 	t.State, t.GoneAt, t.tries, t.act = Connected, time.Time{}, 0, now
+	l.save(t)
 	l.lookAgain(t, now)
 }
 
@@ -165,6 +167,7 @@ func (l *Leaves) arrived(t *task, sid string, as matrixrtc.Identity, now time.Ti
 		}
 	case t.State != Connected:
 		t.State, t.act, t.looks = Connected, now, 0
+		l.save(t)
 	case t.act.IsZero() && !t.acting:
 		t.act = now
 	}

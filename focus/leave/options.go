@@ -79,7 +79,7 @@ type Timing struct {
 	// half each time, up to RetryCap. CallTimeout bounds one call.
 	RetryFirst, RetryCap, CallTimeout time.Duration
 	// PaceEvery and PaceBurst are how often a homeserver is called to which we
-	// show no token: once in that time, after as many at once.
+	// show no token: once in that time, after as many one after the other.
 	PaceEvery time.Duration
 	PaceBurst int
 	// MaxPerUser and MaxJobs bound how many leaves are kept.
@@ -88,6 +88,9 @@ type Timing struct {
 	// EndFailed ends a leave as soon as its participant's attempt to connect
 	// failed, without waiting for another one.
 	EndFailed bool
+	// IgnoreEarlyEnds: the end of a connection says nothing while its
+	// participant is waited for; it may be that of the page before.
+	IgnoreEarlyEnds bool
 	// SilenceConfirms takes an SFU that does not answer as a confirmation of
 	// the end that it reported.
 	SilenceConfirms bool
@@ -99,8 +102,8 @@ type Timing struct {
 // DefaultTiming is for a Passerelle with a configuration.
 //
 // A leave is put off at half of its delay, so that half is left for trouble.
-// The pace is Synapse's default limit (1 a second, 5 at once) and a little
-// less, since what leaves us evenly does not arrive so. Grace is LiveKit's own
+// The pace is Synapse's default limit, 1 a second and 5 at once, and a little
+// less, as clocks differ. Grace is LiveKit's own
 // departure timeout: its clients try to come back at most 7 s apart.
 func DefaultTiming() Timing {
 	return Timing{
@@ -110,8 +113,8 @@ func DefaultTiming() Timing {
 		LookFirst: time.Second, LookCap: time.Minute, LookEvery: time.Minute,
 		MissPause: 5 * time.Second, ReconnectWait: 5 * time.Second,
 		Grace:      20 * time.Second,
-		RetryFirst: time.Second, RetryCap: time.Minute, CallTimeout: 10 * time.Second,
-		PaceEvery: 1050 * time.Millisecond, PaceBurst: 5,
+		RetryFirst: time.Second, RetryCap: 15 * time.Second, CallTimeout: 10 * time.Second,
+		PaceEvery: 1010 * time.Millisecond, PaceBurst: 5,
 		MaxPerUser: 20, MaxJobs: 100_000,
 	}
 }

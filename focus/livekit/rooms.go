@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,7 @@ func NewRooms(o RoomsOptions) (*Rooms, error) {
 	default:
 		return nil, fmt.Errorf("livekit address %q: scheme must be ws, wss, http or https", base.Redacted())
 	}
+	base.Path = strings.TrimRight(base.Path, "/")
 	client := o.Client
 	if client == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()

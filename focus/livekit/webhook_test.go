@@ -68,10 +68,11 @@ func TestWebhookTranslates(t *testing.T) {
 		},
 		"room finished": {`{"event":"room_finished","id":"EV_3","room":{"name":"r"}}`,
 			[]matrixrtc.SFUEvent{{ID: "EV_3", Type: matrixrtc.RoomFinished, Room: "r"}}},
-		"an agent is nobody":   {`{"event":"participant_joined","room":{"name":"r"},"participant":{"identity":"i","kind":"AGENT"}}`, nil},
-		"no room":              {`{"event":"egress_started","egressInfo":{"egressId":"x"}}`, nil},
-		"a track":              {`{"event":"track_published","room":{"name":"r"},"participant":{"identity":"i"},"track":{"sid":"TR"}}`, nil},
-		"an event of tomorrow": {`{"event":"room_teleported","room":{"name":"r"}}`, nil},
+		"an agent is nobody":    {`{"event":"participant_joined","room":{"name":"r"},"participant":{"identity":"i","kind":"AGENT"}}`, nil},
+		"the hidden are nobody": {`{"event":"participant_joined","room":{"name":"r"},"participant":{"identity":"i","permission":{"hidden":true}}}`, nil},
+		"no room":               {`{"event":"egress_started","egressInfo":{"egressId":"x"}}`, nil},
+		"a track":               {`{"event":"track_published","room":{"name":"r"},"participant":{"identity":"i"},"track":{"sid":"TR"}}`, nil},
+		"an event of tomorrow":  {`{"event":"room_teleported","room":{"name":"r"}}`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got recorder

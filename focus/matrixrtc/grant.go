@@ -26,6 +26,8 @@ type Grant struct {
 	Room     SFURoom
 	Identity Identity
 	Publish  bool
+	// UpdateOwnMetadata: change one's name and attributes on the SFU.
+	UpdateOwnMetadata bool
 	// Lifetime is how long the token admits from now on.
 	Lifetime time.Duration
 	// Term tells the grants of one identity apart, before and after it was
@@ -44,6 +46,8 @@ type Ticket struct {
 	Room     SFURoom
 	Identity Identity
 	Publish  bool
+	// UpdateOwnMetadata is not read from a token, only written into one.
+	UpdateOwnMetadata bool
 	// Term is that of the grant that the token came from, or UnknownTerm.
 	Term int64
 	// MadeAt is when it was made, in whole seconds, by the clock of who made it.

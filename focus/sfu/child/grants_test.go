@@ -63,7 +63,6 @@ func TestWhatATokenOfOursCannotDo(t *testing.T) {
 		}
 		return names
 	}
-	require.Equal(t, []string{roomName}, rooms())
 
 	t.Run("services", func(t *testing.T) {
 		called := map[string]int{}
@@ -98,8 +97,8 @@ func TestWhatATokenOfOursCannotDo(t *testing.T) {
 		_, err := lksdk.ConnectToRoomWithToken(f.APIURL().String(), sign("never-made"), lksdk.NewRoomCallback())
 		require.Error(t, err)
 		require.Equal(t, []string{roomName}, rooms())
-		joined, err := lksdk.ConnectToRoomWithToken(f.APIURL().String(), sign(roomName), lksdk.NewRoomCallback())
+		member, err := lksdk.ConnectToRoomWithToken(f.APIURL().String(), sign(roomName), lksdk.NewRoomCallback())
 		require.NoError(t, err, "the token itself is good")
-		joined.Disconnect()
+		member.Disconnect()
 	})
 }

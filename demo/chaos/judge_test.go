@@ -1,0 +1,125 @@
+package chaos
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/demo/synapse"
+)
+
+// noon is when a test's calls begin.
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func second(n float64) time.Time { return noon.Add(time.Duration(n * float64(time.Second))) }
+
+func TestPlan(t *testing.T) {
+	for _, n := range []int{1, 12, 300} {
+		a := plan(rand.New(rand.NewPCG(7, 1)), n, time.Minute)
+		require.Equal(t, a, plan(rand.New(rand.NewPCG(7, 1)), n, time.Minute), "the seed decides")
+		require.Len(t, a, n)
+		kinds := map[kind]int{}
+		for i, s := range a {
+			require.Equal(t, i, s.number)
+			kinds[s.kind]++
+		}
+		if n >= 12 {
+			require.Len(t, kinds, len(shares), "everything happens to somebody")
+		}
+	}
+}
+
+func TestPresence(t *testing.T) {
+	p := newPresence()
+	p.note(second(1), map[string]bool{"a": true})
+	p.note(second(2), map[string]bool{"a": true, "b": true})
+	p.note(second(3), map[string]bool{"b": true})
+	p.note(second(5), map[string]bool{"a": true, "b": true})
+	for _, test := range []struct {
+		who  string
+		at   float64
+		gone bool
+	}{{"a", 0, false}, {"a", 1, false}, {"a", 2.9, false}, {"a", 3, true}, {"a", 4.9, true}, {"a", 5, false}, {"a", 9, false}, {"b", 9, false}, {"c", 9, false}} {
+		since, gone := p.gone(test.who, second(test.at))
+		require.Equal(t, test.gone, gone, "%s at %v", test.who, test.at)
+		if gone {
+			require.Equal(t, second(3), since)
+		}
+	}
+}
+
+// TestJudge: each thing that must not be is found, and nothing else.
+func TestJudge(t *testing.T) {
+	type event struct {
+		at     float64
+		joined bool
+	}
+	joined, left := func(at float64) event { return event{at, true} }, func(at float64) event { return event{at, false} }
+	for name, test := range map[string]struct {
+		guest guest
+		// gone is from when the SFU does not have the guest; 0 is never.
+		gone   float64
+		events []event
+		want   func(*Report) []string
+	}{
+		"the button":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0), left(5.1)}},
+		"a killed tab":           {guest: guest{script: script{kind: tabKill}, struck: second(5)}, gone: 20, events: []event{joined(0), left(20.1)}},
+		"cut off, and back":      {guest: guest{script: script{kind: cut}, struck: second(5), ejected: true, leaving: second(40)}, gone: 20, events: []event{joined(0), left(20.1), joined(30), left(40.1)}},
+		"never left":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0)}, want: func(r *Report) []string { return r.Miscounted }},
+		"left twice":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0), left(5.1), left(5.2)}, want: func(r *Report) []string { return r.Doubled }},
+		"put out while there":    {guest: guest{leaving: second(50)}, gone: 50, events: []event{joined(0), left(5)}, want: func(r *Report) []string { return r.ThrownOut }},
+		"given up by us alone":   {guest: guest{script: script{kind: cut}, struck: second(5)}, events: []event{joined(0), left(10)}, want: func(r *Report) []string { return r.ThrownOut }},
+		"given up by us, early":  {guest: guest{script: script{kind: tabKill}, struck: second(5)}, gone: 20, events: []event{joined(0), left(10)}, want: func(r *Report) []string { return r.ThrownOut }},
+		"put out after a reload": {guest: guest{script: script{kind: reload}, leaving: second(50)}, gone: 50, events: []event{joined(0), joined(5), left(20), left(50)}, want: func(r *Report) []string { return r.ThrownOut }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &run{presence: newPresence(), memberships: newMemberships()}
+			g := test.guest
+			g.user, g.identities = nil, []string{"who"}
+			r.presence.note(second(0), map[string]bool{"who": true})
+			if test.gone > 0 {
+				r.presence.note(second(test.gone), nil)
+			}
+			if g.ejected {
+				r.presence.note(second(30), map[string]bool{"who": true})
+			}
+			var events []synapse.Membership
+			for i, e := range test.events {
+				m := synapse.Membership{EventID: id.EventID(rune('a' + i)), Joined: e.joined, Sent: second(e.at)}
+				r.memberships.note(m.Sent.Add(50*time.Millisecond), m)
+				events = append(events, m)
+			}
+			report := &Report{times: map[string][]time.Duration{}}
+			r.judgeGuest(report, &g, events)
+			if test.want == nil {
+				require.NoError(t, report.verdict(1))
+				return
+			}
+			require.NotEmpty(t, test.want(report))
+			require.Error(t, report.verdict(1))
+		})
+	}
+}
+
+// TestLate: leaves that come too late are a failure, unless something was away.
+func TestLate(t *testing.T) {
+	for name, away := range map[string]bool{"nothing was away": false, "Passerelle was away": true} {
+		t.Run(name, func(t *testing.T) {
+			r := &run{presence: newPresence(), memberships: newMemberships()}
+			if away {
+				r.troubles.add(span{second(19), second(21)}, &r.troubles.kills)
+			}
+			report := &Report{Guests: 1, times: map[string][]time.Duration{}}
+			r.time(report, givenUpSeen, second(20), second(22))
+			if away {
+				require.NoError(t, report.verdict(1))
+			} else {
+				require.Error(t, report.verdict(1))
+			}
+			require.Contains(t, report.String(), map[bool]string{false: "2s", true: "1s"}[away])
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package chaos
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what came of it.
+type Report struct {
+	Took            time.Duration
+	Guests, Leaves  int
+	Heard           int // guests that left by themselves and had heard others
+	Kills, Restarts int
+	// What must not be: who is in a call still; who was put out although at the
+	// SFU; who left twice without having come back; whose leaves are too many or
+	// too few; delayed leaves that would still come.
+	Ghosts, ThrownOut, Doubled, Miscounted, LeftBehind []string
+	// Unseen is how many leaves the other ministry never saw.
+	Unseen int
+
+	times map[string][]time.Duration
+}
+
+// givenUpSeen is the time that LeaveWithin bounds.
+const givenUpSeen = "given up by LiveKit to be seen"
+
+// String is a table for people.
+func (report *Report) String() string {
+	var text strings.Builder
+	out := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range []struct {
+		what  string
+		count int
+	}{
+		{"guests", report.Guests},
+		{"leaves at the homeserver", report.Leaves},
+		{"kill -9 of Passerelle", report.Kills},
+		{"restarts of the homeserver", report.Restarts},
+		{"guests that heard others", report.Heard},
+		{"ghosts left", len(report.Ghosts)},
+		{"put out wrongly", len(report.ThrownOut)},
+		{"leaves sent twice", len(report.Doubled)},
+		{"leaves too many or too few", len(report.Miscounted)},
+		{"delayed leaves left behind", len(report.LeftBehind)},
+	} {
+		fmt.Fprintf(out, "%s\t%d\n", row.what, row.count)
+	}
+	fmt.Fprintf(out, "\n\tcount\tmedian\t95 %%\tmax\n")
+	for _, what := range slices.Sorted(maps.Keys(report.times)) {
+		times := report.times[what]
+		fmt.Fprintf(out, "%s\t%d", what, len(times))
+		for _, p := range []int{50, 95, 100} {
+			fmt.Fprintf(out, "\t%s", percentile(times, p).Round(time.Millisecond))
+		}
+		fmt.Fprintln(out)
+	}
+	_ = out.Flush()
+	fmt.Fprintf(&text, "\nin %s\n", report.Took.Round(time.Second))
+	return text.String()
+}
+
+// percentile is the time within which p of a hundred were; 0 if there are none.
+func percentile(times []time.Duration, p int) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(times))[(p*len(times)-1)/100]
+}

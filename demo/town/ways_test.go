@@ -1,0 +1,160 @@
+package town_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/id"
+
+	"passerelle/demo/parts"
+	"passerelle/demo/parts/partstest"
+	"passerelle/demo/synapse"
+	"passerelle/demo/town"
+)
+
+// newTown is a town without host pages: two real Synapses, two Passerelles.
+func newTown(t *testing.T) *town.Town {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts two homeservers")
+	}
+	build := town.Options{Python: partstest.Synapse(t), Binary: filepath.Join(t.TempDir(), "passerelle")}
+	store, err := parts.Open(t.Output(), false)
+	require.NoError(t, err)
+	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", build.Binary, ".")
+	compile.Dir = store.Root
+	said, err := compile.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	world, err := town.Start(t.Context(), build)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			out := filepath.Join(store.Dir, "calls", t.Name())
+			require.NoError(t, os.MkdirAll(out, 0o755))
+			require.NoError(t, world.KeepLogs(out))
+			t.Logf("what the servers said is in %s", out)
+		}
+		require.NoError(t, world.Stop())
+	})
+	return world
+}
+
+// answer is what came back.
+type answer struct {
+	Status int
+	Body   string
+}
+
+// jwt is the token that was given; it fails the test when there is none.
+func (a answer) jwt(t *testing.T) string {
+	t.Helper()
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	var got struct{ JWT string }
+	require.NoError(t, json.Unmarshal([]byte(a.Body), &got))
+	require.NotEmpty(t, got.JWT)
+	return got.JWT
+}
+
+func post(t *testing.T, url, bearer string, body any) answer {
+	t.Helper()
+	encoded, err := json.Marshal(body)
+	require.NoError(t, err)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(encoded))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	if bearer != "" {
+		request.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	got, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	require.NoError(t, err)
+	return answer{got.StatusCode, strings.TrimSpace(string(text))}
+}
+
+// way is one of the ways to a token of Intérieur's Passerelle.
+type way struct {
+	name string
+	// remote: it is for users of other servers, or for them as well.
+	local, remote bool
+	ask           func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer
+}
+
+const slot = "m.call#ROOM"
+
+// ways are all routes by which tokens are given.
+func ways() []way {
+	return []way{
+		{"legacy", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.PublicURL+"/sfu/get", "", map[string]any{
+				"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID})
+		}},
+		{"standalone", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.PublicURL+"/get_token", "", map[string]any{
+				"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
+				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
+		}},
+		{"proxied", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
+				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"})
+		}},
+		{"proxied v1", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/v1/rtc/livekit/get_token",
+				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
+					"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}})
+		}},
+		{"federated", false, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return federated(t, w, user.UserID, room)
+		}},
+	}
+}
+
+// federated asks as Finances' homeserver does, with its signature.
+func federated(t *testing.T, w *town.Town, user id.UserID, room id.RoomID) answer {
+	t.Helper()
+	got := post(t, w.Finances.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4512/appservice/fed_proxy", w.Finances.ASToken,
+		map[string]any{"destination": w.Interieur.Homeserver.Name, "method": "POST",
+			"path": "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token",
+			"body": map[string]any{"user_id": user, "url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"}})
+	require.Equal(t, http.StatusOK, got.Status, got.Body)
+	var outer struct {
+		Status  int
+		Content json.RawMessage
+	}
+	require.NoError(t, json.Unmarshal([]byte(got.Body), &outer))
+	return answer{outer.Status, string(outer.Content)}
+}
+
+func sfu(m *town.Ministry) string { return "ws" + strings.TrimPrefix(m.PublicURL, "http") }
+
+func openID(t *testing.T, user *synapse.User) any {
+	t.Helper()
+	token, err := user.RequestOpenIDToken(t.Context())
+	require.NoError(t, err)
+	return token
+}
+
+// member makes an account on either side.
+func member(t *testing.T, m *town.Ministry, localpart string) *synapse.User {
+	t.Helper()
+	user, err := m.Homeserver.Register(t.Context(), localpart, localpart)
+	require.NoError(t, err)
+	return user
+}
+
+// do is one request of the client-server API, which must succeed.
+func do(t *testing.T, user *synapse.User, method string, body any, path ...any) {
+	t.Helper()
+	_, err := user.MakeRequest(t.Context(), method, user.BuildClientURL(append([]any{"v3"}, path...)...), body, nil)
+	require.NoError(t, err, fmt.Sprint(path...))
+}
