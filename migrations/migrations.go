@@ -62,8 +62,8 @@ type Options struct {
 
 // Open opens the database and brings its schema to the latest version. Of
 // several processes that start at once, one upgrades and the others wait. Its
-// errors are [ErrTooNew], [ErrForeign] and those of the
-// drivers; none holds the connection string.
+// errors are [ErrTooNew], [ErrForeign] and those of the drivers; none holds the
+// connection string.
 func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	var db *dbutil.Database
 	var err error
@@ -87,7 +87,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(files).Finish()
 	db.IgnoreForeignTables = false
 	if err := upgrade(ctx, db); err != nil {
-		if o.Type == SQLite {
+		if o.Type == SQLite && o.Path != "" {
 			err = fmt.Errorf("%s: %w", o.Path, err)
 		}
 		return nil, errors.Join(err, db.Close())

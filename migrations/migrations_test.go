@@ -189,9 +189,18 @@ func TestStartIsGivenUp(t *testing.T) {
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_lock($1)", number)
 	require.NoError(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err = migrations.Open(ctx, o)
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	started := make(chan error, 1)
+	go func() {
+		_, err := migrations.Open(ctx, o)
+		started <- err
+	}()
+	require.Eventually(t, func() bool {
+		return count(t, db, "pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+	}, time.Minute, 10*time.Millisecond, "it does not wait for the lock")
+	giveUp()
+	err = <-started
 	require.ErrorContains(t, err, "wait until another Passerelle has upgraded the database")
 
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_unlock($1)", number)
