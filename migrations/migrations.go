@@ -57,7 +57,12 @@ type Options struct {
 	URI string
 	// MaxOpenConns bounds the pool.
 	MaxOpenConns int
-	Log          zerolog.Logger
+	// Synced: what is committed stays, whatever happens to the machine. Without
+	// it a power cut can take back what was committed to SQLite's file a moment
+	// before, though the end of the process cannot; waiting for the disk would
+	// cost many times what the rest of a commit does. PostgreSQL always waits.
+	Synced bool
+	Log    zerolog.Logger
 }
 
 // Open opens the database and brings its schema to the latest version. Of
@@ -72,7 +77,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 		if o.Path == "" {
 			db, err = openMemory()
 		} else {
-			db, err = openSQLite(o.Path)
+			db, err = openSQLite(o.Path, o.Synced)
 		}
 	case Postgres:
 		db, err = openPostgres(ctx, o.URI)
@@ -99,7 +104,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	return db, nil
 }
 
-func openSQLite(path string) (*dbutil.Database, error) {
+func openSQLite(path string, synced bool) (*dbutil.Database, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("folder of the database: %w", err)
 	}
@@ -115,7 +120,11 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database file: %w", err)
 	}
-	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL")
+	synchronous := "NORMAL"
+	if synced {
+		synchronous = "FULL"
+	}
+	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", synchronous)
 	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address)), "sqlite3")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)

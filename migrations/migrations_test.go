@@ -382,3 +382,17 @@ func TestInMemory(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, files)
 }
+
+// TestSynced: who asks for it waits for the disk at each commit.
+func TestSynced(t *testing.T) {
+	o := migrations.Options{Type: migrations.SQLite, Path: filepath.Join(t.TempDir(), "p.db"), MaxOpenConns: 2, Log: zerolog.Nop()}
+	for synced, want := range map[bool]int{false: 1 /* NORMAL */, true: 2 /* FULL */} {
+		o.Synced = synced
+		db, err := migrations.Open(t.Context(), o)
+		require.NoError(t, err)
+		defer db.Close()
+		var got int
+		require.NoError(t, db.QueryRow(t.Context(), "PRAGMA synchronous").Scan(&got))
+		require.Equal(t, want, got)
+	}
+}
