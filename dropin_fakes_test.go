@@ -34,6 +34,11 @@ type delayedEvents struct {
 	members map[string]bool // answers of is_joined, by "room user"
 	asked   []string        // tokens with which is_joined was asked
 	hidden  bool            // no .well-known/matrix/client
+	away    bool            // is_joined fails
+	// scheduled are the delayed events that the application service may look
+	// at: "user id" to the answer. Others it may not look at, while it is nil.
+	scheduled map[string]object
+	lookedAt  []string
 }
 
 type delayedCall struct {
@@ -69,8 +74,15 @@ func newDelayedEvents(t *testing.T, certificate federationtest.Certificate) *del
 		user := cmp.Or(r.URL.Query().Get("mxid"), r.URL.Query().Get("user_id"))
 		d.mu.Lock()
 		d.asked = append(d.asked, r.Header.Get("Authorization"))
-		joined := d.members[r.PathValue("room")+" "+user]
+		joined, away := d.members[r.PathValue("room")+" "+user], d.away
 		d.mu.Unlock()
+		if away {
+			http.Error(w, `{"errcode":"M_UNKNOWN"}`, http.StatusInternalServerError)
+			return
+		}
+		if r.URL.Query().Get("server_name") != "" {
+			joined = true // somebody of it always is
+		}
 		_ = json.NewEncoder(w).Encode(map[string]bool{"joined": joined})
 	})
 	return d
@@ -102,14 +114,28 @@ func (d *delayedEvents) seen(id, action string) []delayedCall {
 	return slices.DeleteFunc(slices.Clone(d.calls), func(c delayedCall) bool { return c.id != id || c.action != action })
 }
 
-// joined says that a user is in a room, and how often it was asked so far.
+// joined says that a user is in a room.
 func (d *delayedEvents) joined(room, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.members[room+" "+user] = true
 }
 
-// fakeSFU knows two methods of LiveKit's room service; all others are 404.
+// leaves says that a user is not in a room any more.
+func (d *delayedEvents) leaves(room, user string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.members, room+" "+user)
+}
+
+// fail makes the homeserver not know who is in a room.
+func (d *delayedEvents) fail(away bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.away = away
+}
+
+// fakeSFU knows three methods of LiveKit's room service; all others are 404.
 type fakeSFU struct {
 	server *httptest.Server
 
@@ -118,6 +144,7 @@ type fakeSFU struct {
 	lookups      []time.Time
 	others       []string
 	participants map[string]bool // by "room identity"
+	removed      []string        // "room identity"
 	down         bool
 }
 
@@ -158,6 +185,13 @@ func (s *fakeSFU) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte(`{"code":"not_found","msg":"participant does not exist"}`))
+	case r.URL.Path == "/twirp/livekit.RoomService/RemoveParticipant":
+		var request livekit.RoomParticipantIdentity
+		if err := proto.Unmarshal(body, &request); err != nil {
+			panic(err)
+		}
+		s.removed = append(s.removed, request.Room+" "+request.Identity)
+		answerProto(w, &livekit.RemoveParticipantResponse{})
 	default:
 		s.others = append(s.others, r.URL.Path)
 		http.NotFound(w, r)
@@ -191,6 +225,13 @@ func (s *fakeSFU) created() []*livekit.CreateRoomRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.rooms)
+}
+
+// putOut are those who were removed, "room identity", in that order.
+func (s *fakeSFU) putOut() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.removed)
 }
 
 func (s *fakeSFU) lookedUp() []time.Time {

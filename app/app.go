@@ -268,6 +268,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Limits:          a.limits,
 		RoomsKeptInMind: roomsKeptInMind,
 		Members:         members,
+		MembersEvery:    focus.MembersEvery,
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},

@@ -142,6 +142,7 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 		UpdateOwnMetadata: c.DropIn.CanUpdateOwnMetadata,
 		Limits:            a.limits,
 		Members:           a.dropInMembers(c),
+		MembersEvery:      c.DropIn.MembershipCheckInterval,
 		ServerName:        c.Homeserver.ServerName,
 		Leaves:            a.leaves,
 		Observers:         []focus.Observer{a.leaves},
