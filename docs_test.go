@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -101,6 +102,12 @@ func TestReadmeConfiguration(t *testing.T) {
 	require.NotNil(t, block)
 	file := filepath.Join(t.TempDir(), "passerelle.yaml")
 	text := strings.ReplaceAll("\n"+block[1], "\n   ", "\n")
+	for i, name := range []string{"/etc/passerelle/as_token", "/etc/passerelle/hs_token"} {
+		token := filepath.Join(t.TempDir(), "token")
+		require.NoError(t, os.WriteFile(token, fmt.Appendf(nil, "7c1e4f%da9d02b586e3f7a1c4d9b0e2f5\n", i), 0o600))
+		require.Contains(t, text, name)
+		text = strings.ReplaceAll(text, name, token)
+	}
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	c, err := config.Load(file, nil)
 	require.NoError(t, err)

@@ -211,3 +211,18 @@ func TestDropInRealRedis(t *testing.T) {
 	d.called("leave", "send", 1, 2*time.Second)
 	require.NotContains(t, d.said.String(), "word-of-redis")
 }
+
+// TestDropInRedisReplaced: what ends because another took its place does not
+// take that one's field along.
+func TestDropInRedisReplaced(t *testing.T) {
+	d, redis := newDropIn(t), newFakeRedis(t)
+	d.set("LIVEKIT_REDIS_URL=" + redis.url())
+	d.start()
+	for i := range 5 {
+		d.delegate("ana", fmt.Sprint("leave-", i), time.Minute)
+	}
+	require.Never(t, func() bool { return len(redis.jobs()) != 1 }, 500*time.Millisecond, 5*time.Millisecond)
+	for _, value := range redis.jobs() {
+		require.Contains(t, value, `"DelayId":"leave-4"`)
+	}
+}

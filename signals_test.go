@@ -38,6 +38,7 @@ func TestStopWhileItStarts(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
 server: {listen: "127.0.0.1:0", private_listen: "127.0.0.1:0", public_url: "https://rtc.example.org", data_dir: %q}
 database: {type: postgres, uri: "postgres://p:hunter2@%s/p?sslmode=disable"}
+focus: {membership: unverified}
 `, dir, database), 0o600))
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -48,13 +49,19 @@ database: {type: postgres, uri: "postgres://p:hunter2@%s/p?sslmode=disable"}
 	require.NoError(t, command.Start())
 	t.Cleanup(func() { _ = command.Process.Kill() })
 
-	conn := <-accepted
-	defer conn.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	select {
+	case conn := <-accepted:
+		defer conn.Close()
+	case err := <-ended:
+		require.FailNow(t, "it did not come as far as its database", "%v\n%s", err, &said)
+	}
 	for range 100 {
 		require.NoError(t, command.Process.Signal(syscall.SIGHUP))
 	}
 	require.NoError(t, command.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, command.Wait(), "exit code 0\n%s", &said)
+	require.NoError(t, <-ended, "exit code 0\n%s", &said)
 	require.Contains(t, said.String(), "Passerelle has stopped before it had started")
 	require.NotContains(t, said.String(), "hunter2")
 }

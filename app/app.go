@@ -57,21 +57,23 @@ type App struct {
 	privateListener net.Listener
 	proxiedListener net.Listener // nil when it is off
 
-	database *dbutil.Database
-	policy   *federation.Policy
-	limits   *federation.Limits
-	openID   *federation.OpenID
-	sfu      sfuServer
-	rooms    *livekit.Rooms
-	sfus     map[string]sfuEntry
-	tickets  *livekit.Verifier
-	tokens   *livekit.Tokens
-	home     *homeserver.Client // nil without a homeserver of our own
-	members  *homeserver.Membership
-	leaves   *leave.Leaves
-	focus    *focus.Service
-	door     *door.Door
-	webhook  *livekit.Webhook
+	// synced is the same database: what is committed there stays, even when the
+	// power fails.
+	database, synced *dbutil.Database
+	policy           *federation.Policy
+	limits           *federation.Limits
+	openID           *federation.OpenID
+	sfu              sfuServer
+	rooms            *livekit.Rooms
+	sfus             map[string]sfuEntry
+	tickets          *livekit.Verifier
+	tokens           *livekit.Tokens
+	home             *homeserver.Client // nil without a homeserver of our own
+	members          *homeserver.Membership
+	leaves           *leave.Leaves
+	focus            *focus.Service
+	door             *door.Door
+	webhook          *livekit.Webhook
 
 	dropInServers *dropInServers // nil unless it is a drop-in
 }
@@ -147,22 +149,34 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
+// syncedConns is how many connections wait for the disk. SQLite has one writer.
+const syncedConns = 2
+
 func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
 	log := a.log.With().Str("component", "database").Logger()
 	if c.Database.InMemory() {
 		log = log.Level(zerolog.WarnLevel) // it is made anew each time
 	}
-	a.database, err = migrations.Open(ctx, migrations.Options{
+	options := migrations.Options{
 		Type:         c.Database.Type,
 		Path:         c.Database.Path,
 		URI:          c.Database.URI.Reveal(),
 		MaxOpenConns: c.Database.MaxOpenConns,
 		Log:          log,
-	})
-	if err != nil {
+	}
+	if a.database, err = migrations.Open(ctx, options); err != nil {
 		return err
 	}
 	a.life.onStop("database", func(context.Context) error { return a.database.Close() })
+	a.synced = a.database
+	if options.Type != migrations.SQLite || options.Path == "" {
+		return nil
+	}
+	options.Synced, options.MaxOpenConns = true, syncedConns
+	if a.synced, err = migrations.Open(ctx, options); err != nil {
+		return err
+	}
+	a.life.onStop("synced database", func(context.Context) error { return a.synced.Close() })
 	return nil
 }
 
@@ -222,22 +236,6 @@ func signallingURL(c *config.Config) (*url.URL, error) {
 	return parsed, nil
 }
 
-// buildHomeserver: without a token there is nothing that we could ask it.
-func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
-	if c.Focus.Membership == "unverified" {
-		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
-	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
-		return nil
-	}
-	a.home = homeserver.NewClient(homeserver.Options{
-		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
-	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
-	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
-	return nil
-}
-
 // roomsKeptInMind is for how long the SFU is not asked again to have the room of
 // a call. The shortest life of a room that nobody is in is that of
 // focus.departure_timeout, 20 s by default.
@@ -249,9 +247,11 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	log := a.log.With().Str("component", "focus").Logger()
-	announced, err := url.Parse(c.Server.PublicURL)
-	if err != nil {
-		return fmt.Errorf("server.public_url: %w", err)
+	announced := signalling
+	if c.Server.PublicURL != "" {
+		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
+			return fmt.Errorf("server.public_url: %w", err)
+		}
 	}
 	var members focus.Members
 	if a.members != nil {
@@ -259,7 +259,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	}
 	a.focus, err = focus.New(focus.Options{
 		Config:          c.Focus,
-		Store:           focus.NewStore(a.database),
+		Store:           focus.NewStore(a.database, a.synced),
 		Verifier:        a.openID,
 		Policy:          a.policy,
 		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},

@@ -90,7 +90,7 @@ func dropInTiming(c *config.DropIn) leave.Timing {
 
 func (a *App) buildDropInLeaves(ctx context.Context, c *config.Config) error {
 	log := a.log.With().Str("component", "leaves").Logger()
-	store := leave.NewStore(a.database)
+	store := leave.NewStore(a.synced)
 	if c.DropIn.RedisURL != "" {
 		jobs, err := redis.Open(ctx, redis.Options{URL: c.DropIn.RedisURL, Password: c.DropIn.RedisPassword, Log: log})
 		if err != nil {
@@ -130,13 +130,14 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 	log := a.log.With().Str("component", "focus").Logger()
 	a.focus, err = focus.New(focus.Options{
 		Config:            c.Focus,
-		Store:             focus.NewStore(a.database),
+		Store:             focus.NewStore(a.database, a.synced),
 		Verifier:          a.openID,
 		Policy:            federation.NewFullAccess(c.DropIn.Everybody, c.DropIn.FullAccess),
 		SFUs:              map[string]focus.SFU{c.LiveKit.Mode: a.rooms},
 		Home:              c.LiveKit.Mode,
 		SharedSFU:         true,
 		ProofsForAnyUse:   true,
+		Unrecorded:        c.Database.InMemory() && c.Focus.Membership != "required",
 		Tokens:            a.tokens,
 		UpdateOwnMetadata: c.DropIn.CanUpdateOwnMetadata,
 		Limits:            a.limits,

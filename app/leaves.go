@@ -92,7 +92,7 @@ func (a *App) buildLeaves(_ context.Context, c *config.Config) error {
 	}
 	a.life.onStop("client APIs", func(context.Context) error { servers.close(); return nil })
 	a.leaves, err = leave.New(leave.Options{
-		Store:       leave.NewStore(a.database),
+		Store:       leave.NewStore(a.synced),
 		Homeservers: servers,
 		SFU:         patientLooks{a.sfu, a.rooms},
 		Log:         a.log.With().Str("component", "leaves").Logger(),

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"passerelle/focus/proxied"
 )
 
 // Start starts everything, in this order, and returns. Stop ends it in the
@@ -34,12 +32,7 @@ func (a *App) Start(context.Context) error {
 	a.life.run("leaves", a.leaves.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
 	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
-	if a.proxiedListener != nil {
-		a.serve("proxied listener", a.proxiedListener, proxied.New(proxied.Options{
-			HSToken: a.options.Config.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched,
-			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
-		}))
-	}
+	a.serveHomeserver()
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)
 	a.log.Info().

@@ -109,7 +109,7 @@ func answer(ctx context.Context, client *http.Client, address string, body []byt
 
 // token is a token of the n-th user for a room of that name.
 func (s *stubs) token(ctx context.Context, p *process, room string, n int) (string, error) {
-	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), "u"+strconv.Itoa(n)+"-"))
+	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))))
 	if err != nil {
 		return "", err
 	}

@@ -86,7 +86,7 @@ func (b *bench) hold(ctx context.Context, ours *realSFU, way *process, room stri
 		}
 	}()
 	for n := range callers {
-		token, err := b.world.token(ctx, ours.process, room+way.address, n)
+		token, err := ours.token(ctx, b.world, way, room+way.address, n)
 		if err != nil {
 			return forwarded{}, err
 		}

@@ -70,7 +70,9 @@ func TestDocsExamples(t *testing.T) {
 		require.True(t, found)
 		return inside
 	}
-	c, err := load(t, block("yaml"))
+	const token = "/etc/passerelle/as_token"
+	require.Contains(t, block("yaml"), token)
+	c, err := load(t, strings.Replace(block("yaml"), token, write(t, "as_token", goodSecret, 0o600), 1))
 	require.NoError(t, err)
 	require.Len(t, c.Federation.Rules, 2)
 

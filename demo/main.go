@@ -7,7 +7,8 @@
 //	                           while servers are killed, checks, and ends
 //
 // It fetches what it needs into the folder .cache, uses loopback addresses
-// alone, and takes everything down when it ends, also after Ctrl-C.
+// alone, and takes everything down when it ends, also after Ctrl-C or when its
+// terminal is closed.
 package main
 
 import (
@@ -69,7 +70,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, o, say); err != nil {
 		if ctx.Err() != nil {

@@ -148,7 +148,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		}
 		s.ensured.add(grant.Room, now)
 	}
-	grant.Term, err = s.store.PutGrant(ctx, GrantRow{
+	grant.Term, err = s.record(ctx, GrantRow{
 		Grant:      grant,
 		SFU:        sfu,
 		Slot:       r.slot,
@@ -161,9 +161,6 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),
 	})
-	if err == nil {
-		err = s.store.TrimGrants(ctx, user)
-	}
 	if err != nil {
 		return "", err
 	}
@@ -180,4 +177,16 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		return "", err
 	}
 	return token, nil
+}
+
+// record stores a grant, where anybody would ever ask for it, and returns its
+// term.
+func (s *Service) record(ctx context.Context, g GrantRow) (term int64, err error) {
+	if s.unrecorded {
+		return matrixrtc.UnknownTerm, nil
+	}
+	if term, err = s.store.PutGrant(ctx, g); err != nil {
+		return 0, err
+	}
+	return term, s.store.TrimGrants(ctx, g.Member.UserID)
 }

@@ -105,6 +105,9 @@ type Options struct {
 	// observers are told of everything, and the SFU is asked for nothing but the
 	// room, once for each token.
 	SharedSFU bool
+	// Unrecorded: neither grants nor what the SFU reports is stored, since it
+	// would be gone before anybody asked for it. For a SharedSFU alone.
+	Unrecorded bool
 	// ProofsForAnyUse: an OpenID token is good for more than one room and
 	// device, for as long as its homeserver says so.
 	ProofsForAnyUse bool
@@ -140,11 +143,12 @@ type Service struct {
 	serverName string
 	// sfuURL is where clients are sent; announced what they ask for.
 	sfuURL, announced string
-	shared            bool // the SFU
-	anyUse            bool // of proofs
-	metadata          bool // may be updated by participants
-	config            atomic.Pointer[config.Focus]
-	ensuring          singleflight.Group
+	// The SFU is shared; proofs are for any use; grants and events are not
+	// recorded; participants may update their metadata.
+	shared, anyUse, unrecorded, metadata bool
+
+	config   atomic.Pointer[config.Focus]
+	ensuring singleflight.Group
 	// ensured are the rooms that the SFU was asked to have lately.
 	ensured  *recent
 	gate     *gate
@@ -182,6 +186,7 @@ func New(o Options) (*Service, error) {
 		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
+		unrecorded: o.Unrecorded && o.SharedSFU,
 		metadata:   o.UpdateOwnMetadata,
 		announced:  sfuURL,
 		observers:  o.Observers,

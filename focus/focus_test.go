@@ -140,7 +140,7 @@ func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)
 	w := &world{
 		db:     db,
 		leaves: &leaves{},
-		store:  focus.NewStore(db),
+		store:  focus.NewStore(db, db),
 		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
 			"own.example":    {Join: true, Publish: true, Create: true},

@@ -19,6 +19,9 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 	}
 	if s.shared {
 		s.tell(ctx, e)
+		if s.unrecorded {
+			return nil
+		}
 		if _, err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
 			return fmt.Errorf("record %s: %w", e.Type, err)
 		}

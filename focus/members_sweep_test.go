@@ -23,9 +23,9 @@ const (
 var boHere = matrixrtc.Member{UserID: "@bo:friend.example", ID: "m"}.ProxiedIdentity()
 
 // inACall are Ana on two devices and Bo, members of the room and connected.
-func inACall(t *testing.T, db *dbutil.Database, membership string) *world {
+func inACall(t *testing.T, db *dbutil.Database, change func(*focus.Options)) *world {
 	t.Helper()
-	w := newWorldWith(t, db, func(o *focus.Options) { o.Config.Membership = membership })
+	w := newWorldWith(t, db, change)
 	w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": true, "!roomid:example.com @bo:friend.example": true}
 	legacy, federated := ways()[0], ways()[4]
 	for _, request := range []string{legacyRequest, strings.NewReplacer(`"DEV"`, `"DEV2"`, `"tok"`, `"tok2"`).Replace(legacyRequest)} {
@@ -51,7 +51,7 @@ func (w *world) sweep(t *testing.T) {
 
 func TestWhoLeavesTheRoomLeavesTheCall(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "required")
+		w := inACall(t, db, required)
 		w.sweep(t)
 		require.Equal(t, 2, w.members.asked, "one question for each person in a room, whatever the devices")
 		require.Empty(t, w.removed)
@@ -73,7 +73,7 @@ func TestWhoLeavesTheRoomLeavesTheCall(t *testing.T) {
 // TestASilentHomeserverThrowsNobodyOut: what is not known is no reason.
 func TestASilentHomeserverThrowsNobodyOut(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "required")
+		w := inACall(t, db, required)
 		w.members.in, w.members.silent = nil, errors.New("silent")
 		w.sweep(t)
 		require.NoError(t, w.MemberGone(t.Context(), "!roomid:example.com", "@ana:own.example"))
@@ -88,7 +88,7 @@ func TestASilentHomeserverThrowsNobodyOut(t *testing.T) {
 // TestMemberGoneAsksAgain: an event may be old, or wrong.
 func TestMemberGoneAsksAgain(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "required")
+		w := inACall(t, db, required)
 		require.NoError(t, w.MemberGone(t.Context(), "!roomid:example.com", "@ana:own.example"))
 		require.Equal(t, 1, w.members.asked)
 		require.NoError(t, w.MemberGone(t.Context(), "!other:example.com", "@ana:own.example"))
@@ -99,7 +99,7 @@ func TestMemberGoneAsksAgain(t *testing.T) {
 // TestOurServerLeavesTheRoom: nobody can say any more who may be there.
 func TestOurServerLeavesTheRoom(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "required")
+		w := inACall(t, db, required)
 		delete(w.members.in, "!roomid:example.com @ana:own.example")
 		w.members.away = true
 		require.NoError(t, w.MemberGone(t.Context(), "!roomid:example.com", "@ana:own.example"))
@@ -112,7 +112,7 @@ func TestOurServerLeavesTheRoom(t *testing.T) {
 // in rounds.
 func TestInCallsGoesOn(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "required")
+		w := inACall(t, db, required)
 		first, err := w.store.InCalls(t.Context(), focus.InCall{}, 1)
 		require.NoError(t, err)
 		require.Equal(t, []focus.InCall{{RoomID: "!roomid:example.com", UserID: "@ana:own.example"}}, first)
@@ -124,7 +124,7 @@ func TestInCallsGoesOn(t *testing.T) {
 
 func TestUnverifiedSweepsNobody(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		w := inACall(t, db, "unverified")
+		w := inACall(t, db, func(*focus.Options) {})
 		w.members.in = nil
 		w.sweep(t)
 		require.NoError(t, w.MemberGone(t.Context(), "!roomid:example.com", "@ana:own.example"))

@@ -34,10 +34,10 @@ type proofs struct {
 
 	mu   sync.Mutex
 	uses map[digest]use
-	// order has the tokens as they came, which is how they expire. Those before
-	// head are forgotten.
-	order []digest
-	head  int
+	// order is a ring with the tokens as they came, which is how they expire.
+	// oldest is where the oldest of the used ones stands.
+	order        []digest
+	oldest, used int
 }
 
 // digest is half of a SHA-256.
@@ -48,8 +48,9 @@ type use struct {
 	until time.Duration // since began
 }
 
+// newProofs takes the memory for all of them at once: growing would take more.
 func newProofs(limit int) *proofs {
-	return &proofs{began: time.Now(), max: limit, uses: map[digest]use{}}
+	return &proofs{began: time.Now(), max: limit, uses: make(map[digest]use, limit), order: make([]digest, limit)}
 }
 
 // digestOf joins parts of which none holds a NUL; requests with control
@@ -92,22 +93,20 @@ func (p *proofs) bind(proof, now digest) bool {
 	}
 	p.forget(at)
 	p.uses[proof] = use{now, at + proofLife}
-	p.order = append(p.order, proof)
+	p.order[(p.oldest+p.used)%p.max] = proof
+	p.used++
 	return true
 }
 
 // forget drops what has expired, and the oldest when there would be too many.
 func (p *proofs) forget(at time.Duration) {
-	for p.head < len(p.order) {
-		oldest := p.order[p.head]
-		if len(p.uses) < p.max && p.uses[oldest].until > at {
-			break
+	for p.used > 0 {
+		oldest := p.order[p.oldest]
+		if p.used < p.max && p.uses[oldest].until > at {
+			return
 		}
 		delete(p.uses, oldest)
-		p.head++
-	}
-	if p.head > len(p.order)/2 {
-		p.order = append(p.order[:0], p.order[p.head:]...)
-		p.head = 0
+		p.oldest = (p.oldest + 1) % p.max
+		p.used--
 	}
 }

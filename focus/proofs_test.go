@@ -50,7 +50,7 @@ func TestProofsAreBounded(t *testing.T) {
 		for n := range 100 * limit {
 			require.True(t, p.bind(proof(n), call))
 			require.LessOrEqual(t, len(p.uses), limit)
-			require.LessOrEqual(t, len(p.order), 2*limit+1)
+			require.Len(t, p.order, limit)
 			time.Sleep(time.Millisecond)
 		}
 		for n := range limit {
@@ -61,7 +61,7 @@ func TestProofsAreBounded(t *testing.T) {
 		time.Sleep(proofLife)
 		require.True(t, p.bind(proof(0), call))
 		require.Len(t, p.uses, 1)
-		require.Len(t, p.order, 1)
+		require.Equal(t, 1, p.used)
 	})
 }
 
@@ -76,7 +76,8 @@ func TestProofsComeAgain(t *testing.T) {
 			time.Sleep(proofLife)
 		}
 		require.Len(t, p.uses, 3)
-		require.LessOrEqual(t, len(p.order), 7)
+		require.Equal(t, 3, p.used)
+		require.Len(t, p.order, 3)
 	})
 }
 

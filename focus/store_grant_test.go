@@ -16,7 +16,7 @@ import (
 // later one counts.
 func TestGrantsThatComeTogether(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
-		s := NewStore(db)
+		s := NewStore(db, db)
 		issued := time.UnixMilli(1793000000000)
 		row := func(room, identity string, ensured, publish bool) *writtenGrant {
 			return &writtenGrant{GrantRow: GrantRow{

@@ -22,23 +22,21 @@ type Held struct {
 	// Verified: the user was in the room when it was given.
 	Verified bool
 	Revoked  bool
-	// Term is that of its tokens, and SFU has the room.
+	// Term is that of its tokens.
 	Term      int64
-	SFU       string
 	ExpiresAt time.Time
 }
 
 const getHeld = `
-	SELECT g.user_id, g.can_publish, g.may_create, g.membership, g.revoked, COALESCE(g.revoked_at, 0), s.sfu, g.expires_at
-	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
-	WHERE g.sfu_room = $1 AND g.identity = $2`
+	SELECT user_id, can_publish, may_create, membership, revoked, COALESCE(revoked_at, 0), expires_at
+	FROM call_grant WHERE sfu_room = $1 AND identity = $2`
 
 // Held looks up what the identity was given last.
 func (s *Store) Held(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (Held, error) {
 	var h Held
 	var membership string
 	var expires int64
-	err := s.db.QueryRow(ctx, getHeld, room, who).Scan(&h.UserID, &h.Publish, &h.MayCreate, &membership, &h.Revoked, &h.Term, &h.SFU, &expires)
+	err := s.db.QueryRow(ctx, getHeld, room, who).Scan(&h.UserID, &h.Publish, &h.MayCreate, &membership, &h.Revoked, &h.Term, &expires)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Held{}, nil

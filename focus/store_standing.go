@@ -130,9 +130,9 @@ const setRevoked = `
 // Revoke takes the grants back that w names, and returns whose they are.
 func (s *Store) Revoke(ctx context.Context, w Whom, now time.Time) ([]Revoked, error) {
 	var all []Revoked
-	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
+	err := s.synced.DoTxn(ctx, nil, func(ctx context.Context) error {
 		all = nil
-		rows, err := s.db.Query(ctx, setRevoked, now.UnixMilli(), w.SFURoom, w.Identity, w.UserID, w.RoomID)
+		rows, err := s.synced.Query(ctx, setRevoked, now.UnixMilli(), w.SFURoom, w.Identity, w.UserID, w.RoomID)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lib/pq"
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
@@ -58,13 +57,18 @@ type Options struct {
 	URI string
 	// MaxOpenConns bounds the pool.
 	MaxOpenConns int
-	Log          zerolog.Logger
+	// Synced: what is committed stays, whatever happens to the machine. Without
+	// it a power cut can take back what was committed to SQLite's file a moment
+	// before, though the end of the process cannot; waiting for the disk would
+	// cost many times what the rest of a commit does. PostgreSQL always waits.
+	Synced bool
+	Log    zerolog.Logger
 }
 
 // Open opens the database and brings its schema to the latest version. Of
 // several processes that start at once, one upgrades and the others wait. Its
-// errors are [ErrTooNew], [ErrForeign] and those of the
-// drivers; none holds the connection string.
+// errors are [ErrTooNew], [ErrForeign] and those of the drivers; none holds the
+// connection string.
 func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	var db *dbutil.Database
 	var err error
@@ -73,7 +77,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 		if o.Path == "" {
 			db, err = openMemory()
 		} else {
-			db, err = openSQLite(o.Path)
+			db, err = openSQLite(o.Path, o.Synced)
 		}
 	case Postgres:
 		db, err = openPostgres(ctx, o.URI)
@@ -88,7 +92,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	db.UpgradeTable = dbutil.BuildUpgradeTable().WithFS(files).Finish()
 	db.IgnoreForeignTables = false
 	if err := upgrade(ctx, db); err != nil {
-		if o.Type == SQLite {
+		if o.Type == SQLite && o.Path != "" {
 			err = fmt.Errorf("%s: %w", o.Path, err)
 		}
 		return nil, errors.Join(err, db.Close())
@@ -100,7 +104,7 @@ func Open(ctx context.Context, o Options) (*dbutil.Database, error) {
 	return db, nil
 }
 
-func openSQLite(path string) (*dbutil.Database, error) {
+func openSQLite(path string, synced bool) (*dbutil.Database, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("folder of the database: %w", err)
 	}
@@ -116,7 +120,11 @@ func openSQLite(path string) (*dbutil.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database file: %w", err)
 	}
-	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", "NORMAL")
+	synchronous := "NORMAL"
+	if synced {
+		synchronous = "FULL"
+	}
+	address := sqliteAddress(absolute, "_journal_mode", "WAL", "_synchronous", synchronous)
 	db, err := dbutil.NewWithDB(sql.OpenDB(newSQLite(address)), "sqlite3")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
@@ -143,16 +151,12 @@ func sqliteAddress(path string, settings ...string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// connectTimeout bounds the wait for PostgreSQL's first answer.
-const connectTimeout = 15 * time.Second
-
 func openPostgres(ctx context.Context, uri string) (*dbutil.Database, error) {
-	connector, err := pq.NewConnector(uri)
+	c, err := newConnector(uri)
 	if err != nil {
-		// The driver's message can repeat the connection string.
-		return nil, errors.New("connect to PostgreSQL: the connection string is malformed")
+		return nil, err
 	}
-	db, err := dbutil.NewWithDB(sql.OpenDB(connector), "postgres")
+	db, err := dbutil.NewWithDB(sql.OpenDB(c), "postgres")
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}

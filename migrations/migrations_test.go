@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -188,9 +189,18 @@ func TestStartIsGivenUp(t *testing.T) {
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_lock($1)", number)
 	require.NoError(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err = migrations.Open(ctx, o)
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	started := make(chan error, 1)
+	go func() {
+		_, err := migrations.Open(ctx, o)
+		started <- err
+	}()
+	require.Eventually(t, func() bool {
+		return count(t, db, "pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+	}, time.Minute, 10*time.Millisecond, "it does not wait for the lock")
+	giveUp()
+	err = <-started
 	require.ErrorContains(t, err, "wait until another Passerelle has upgraded the database")
 
 	_, err = other.ExecContext(t.Context(), "SELECT pg_advisory_unlock($1)", number)
@@ -198,6 +208,29 @@ func TestStartIsGivenUp(t *testing.T) {
 	again, err := migrations.Open(t.Context(), o)
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
+}
+
+// TestSilentPostgres takes the connection and never says anything.
+func TestSilentPostgres(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	uri := "postgres://u:hunter2@" + listener.Addr().String() + "/db?sslmode=disable"
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			giveUp()
+			<-t.Context().Done()
+			_ = conn.Close()
+		}
+	}()
+	_, err = migrations.Open(ctx, migrations.Options{Type: migrations.Postgres, URI: uri})
+	require.ErrorIs(t, err, context.Canceled)
+
+	_, err = migrations.Open(t.Context(), migrations.Options{Type: migrations.Postgres, URI: uri + "&connect_timeout=1"})
+	require.ErrorContains(t, err, "i/o timeout")
+	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestSQLiteFile(t *testing.T) {
@@ -348,4 +381,18 @@ func TestInMemory(t *testing.T) {
 	files, err := os.ReadDir(".")
 	require.NoError(t, err)
 	require.Empty(t, files)
+}
+
+// TestSynced: who asks for it waits for the disk at each commit.
+func TestSynced(t *testing.T) {
+	o := migrations.Options{Type: migrations.SQLite, Path: filepath.Join(t.TempDir(), "p.db"), MaxOpenConns: 2, Log: zerolog.Nop()}
+	for synced, want := range map[bool]int{false: 1 /* NORMAL */, true: 2 /* FULL */} {
+		o.Synced = synced
+		db, err := migrations.Open(t.Context(), o)
+		require.NoError(t, err)
+		defer db.Close()
+		var got int
+		require.NoError(t, db.QueryRow(t.Context(), "PRAGMA synchronous").Scan(&got))
+		require.Equal(t, want, got)
+	}
 }

@@ -91,6 +91,7 @@ server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %
 log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: {mode: external, url: %[5]q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}
+focus: {membership: unverified}
 federation:
   allow_networks: ["127.0.0.1/32"]
   ca_files: [%[6]q, %[7]q]

@@ -69,17 +69,27 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")
 	}
-	registrations := append([]string{}, o.AppServices...)
-	for i, registration := range o.Registrations {
-		file := in(fmt.Sprintf("registration-%d.yaml", i))
-		if err := writeYAML(file, registration); err != nil {
-			return "", err
-		}
-		registrations = append(registrations, file)
+	registrations, err := o.writeRegistrations()
+	if err != nil {
+		return "", err
 	}
 	config["app_service_config_files"] = registrations
 	path := in(configFile)
 	return path, writeYAML(path, config)
+}
+
+// writeRegistrations writes a file for each application service that has none,
+// and returns all files.
+func (o Options) writeRegistrations() (files []string, err error) {
+	files = append(files, o.AppServices...)
+	for i, registration := range o.Registrations {
+		file := filepath.Join(o.Dir, fmt.Sprintf("registration-%d.yaml", i))
+		if err := writeYAML(file, registration); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }
 
 // unlimited lifts the rate limits that two people in a demonstration, who

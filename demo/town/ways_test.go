@@ -22,7 +22,7 @@ import (
 )
 
 // newTown is a town without host pages: two real Synapses, two Passerelles.
-func newTown(t *testing.T) *town.Town {
+func newTown(t *testing.T) (world *town.Town, binary string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts two homeservers")
@@ -34,7 +34,7 @@ func newTown(t *testing.T) *town.Town {
 	compile.Dir = store.Root
 	said, err := compile.CombinedOutput()
 	require.NoError(t, err, "%s", said)
-	world, err := town.Start(t.Context(), build)
+	world, err = town.Start(t.Context(), build)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -45,7 +45,7 @@ func newTown(t *testing.T) *town.Town {
 		}
 		require.NoError(t, world.Stop())
 	})
-	return world
+	return world, build.Binary
 }
 
 // answer is what came back.

@@ -55,6 +55,27 @@ func (h *homeserver) schedule(id string, delay time.Duration) {
 	h.events[id] = &delayed{delay: delay, due: time.Now().Add(delay)}
 }
 
+func (h *homeserver) knows(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, known := h.events[id]
+	return known
+}
+
+// misbehave sets what may answer in its place.
+func (h *homeserver) misbehave(answers func(what, id string, nth int) (int, http.Header, string)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers = answers
+}
+
+// forget has the event ended by somebody else.
+func (h *homeserver) forget(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events[id].fate = "cancelled"
+}
+
 // fire sends what is due.
 func (h *homeserver) fire() {
 	for _, e := range h.events {

@@ -92,6 +92,20 @@ func (w *town) set(who matrixrtc.Identity, sid string) {
 	w.present[who] = sid
 }
 
+// empty takes everybody off the SFU.
+func (w *town) empty() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.present)
+}
+
+// lie has the SFU say "not found" when it should not.
+func (w *town) lie(lies func(matrixrtc.Identity) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lies = lies
+}
+
 func (w *town) down(down bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -191,7 +205,7 @@ func (m *memory) Remove(_ context.Context, j leave.Job) error {
 // hand schedules a leave at the homeserver and hands it over.
 func (w *town) hand(who matrixrtc.Identity, delayID string, delay time.Duration, change ...func(*matrixrtc.DelayedLeave)) {
 	w.t.Helper()
-	if _, known := w.home.events[delayID]; !known {
+	if !w.home.knows(delayID) {
 		w.home.schedule(delayID, delay)
 	}
 	d := matrixrtc.DelayedLeave{

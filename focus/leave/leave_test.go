@@ -114,7 +114,7 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 		},
 		"the homeserver does not know it any more": func(w *town) {
 			w.hand("ana", "d1", hour)
-			w.home.events["d1"].fate = "cancelled"
+			w.home.forget("d1")
 			w.joins("ana", "PA_1")
 			require.Empty(w.t, w.rows())
 			w.leaves("ana", "PA_1", "CLIENT_INITIATED")
@@ -212,17 +212,17 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 			require.Equal(w.t, "sent", w.home.fate("d1"))
 		},
 		"it is back before the leave could be sent": func(w *town) {
-			w.home.answers = func(what, _ string, _ int) (int, http.Header, string) {
+			w.home.misbehave(func(what, _ string, _ int) (int, http.Header, string) {
 				if what == "send" {
 					return -1, nil, ""
 				}
 				return 0, nil, ""
-			}
+			})
 			w.hand("ana", "d1", hour)
 			w.joins("ana", "PA_1")
 			w.leaves("ana", "PA_1", "SIGNAL_CLOSE")
 			w.joins("ana", "PA_2")
-			w.home.answers = nil
+			w.home.misbehave(nil)
 			w.pass(2 * hour)
 			require.Empty(w.t, w.home.fate("d1"))
 			require.Equal(w.t, []string{"connected"}, w.rows())

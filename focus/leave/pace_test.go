@@ -85,12 +85,12 @@ func TestToken(t *testing.T) {
 
 func TestTokenIsWrong(t *testing.T) {
 	inTown(t, func(w *town) {
-		w.home.answers = func(string, string, int) (int, http.Header, string) {
+		w.home.misbehave(func(string, string, int) (int, http.Header, string) {
 			if len(w.home.calls) == 0 {
 				return 401, nil, `{"errcode":"M_UNKNOWN_TOKEN"}`
 			}
 			return 0, nil, ""
-		}
+		})
 		w.hand("ana", "d1", hour)
 		w.joins("ana", "PA_1")
 		got := w.home.got("", "")

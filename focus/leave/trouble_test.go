@@ -113,7 +113,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inTown(t, func(w *town) {
 				began = time.Now()
-				w.home.answers = c.answers
+				w.home.misbehave(c.answers)
 				w.hand("ana", "d1", 45*time.Second)
 				c.test(w)
 			})
@@ -139,7 +139,7 @@ func TestSFUOutage(t *testing.T) {
 		"it is started again, and all but one come back": func(w *town) {
 			names := crowd(w)
 			w.down(true)
-			clear(w.present)
+			w.empty()
 			w.pass(2 * time.Minute)
 			require.Empty(w.t, w.home.got("send", ""))
 			require.Len(w.t, w.rows(), 10)
@@ -175,7 +175,7 @@ func TestSFUOutage(t *testing.T) {
 		"one that somebody else runs, which tells nothing": func(w *town) {
 			names := crowd(w)
 			w.down(true)
-			clear(w.present)
+			w.empty()
 			w.pass(5 * time.Minute)
 			require.Empty(w.t, w.home.got("send", ""))
 			w.down(false)
@@ -189,11 +189,11 @@ func TestSFUOutage(t *testing.T) {
 		"it answers that there is nobody, now and then": func(w *town) {
 			names := crowd(w)
 			n, lied := 0, map[matrixrtc.Identity]bool{}
-			w.lies = func(who matrixrtc.Identity) bool {
+			w.lie(func(who matrixrtc.Identity) bool {
 				n++
 				lied[who] = n%7 == 0 && !lied[who] // the first time
 				return lied[who]
-			}
+			})
 			w.pass(time.Hour)
 			require.Empty(w.t, w.home.got("send", ""))
 			for _, who := range names {
@@ -266,13 +266,13 @@ func TestRestarts(t *testing.T) {
 			require.Empty(w.t, w.home.fate("d1"))
 		},
 		"while it could not be sent": func(w *town) {
-			w.home.answers = func(string, string, int) (int, http.Header, string) { return 503, nil, "" }
+			w.home.misbehave(func(string, string, int) (int, http.Header, string) { return 503, nil, "" })
 			w.hand("ana", "d1", hour)
 			w.joins("ana", "PA_1")
 			w.leaves("ana", "PA_1", "CLIENT_INITIATED")
 			require.Equal(w.t, []string{"sending"}, w.rows())
 			w.stop()
-			w.home.answers = nil
+			w.home.misbehave(nil)
 			w.start()
 			w.settle()
 			require.Equal(w.t, "sent", w.home.fate("d1"))
@@ -280,10 +280,10 @@ func TestRestarts(t *testing.T) {
 		"between two of one participant": func(w *town) {
 			w.hand("ana", "d1", hour)
 			w.joins("ana", "PA_1")
-			w.home.answers = func(string, string, int) (int, http.Header, string) { return 503, nil, "" }
+			w.home.misbehave(func(string, string, int) (int, http.Header, string) { return 503, nil, "" })
 			w.hand("ana", "d2", hour)
 			w.stop()
-			w.home.answers = nil
+			w.home.misbehave(nil)
 			w.start()
 			w.pass(time.Minute)
 			require.Equal(w.t, "cancelled", w.home.fate("d1"))

@@ -12,7 +12,6 @@ import (
 	"time"
 	"unicode/utf16"
 
-
 	"passerelle/focus/matrixrtc"
 )
 

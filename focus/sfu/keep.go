@@ -16,14 +16,18 @@ const (
 )
 
 // keep calls attend again and again until ctx is done: at once after the first
-// end, since a call waits for it; then with pauses that double.
-func (s *Supervisor) keep(ctx context.Context, attend func(context.Context) error) {
+// end, since a call waits for it; then with pauses that double. Its error is
+// errFolder, which no start mends.
+func (s *Supervisor) keep(ctx context.Context, attend func(context.Context) error) error {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := attend(ctx)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if errors.Is(err, errFolder) {
+			return err
 		}
 		if time.Since(began) > stableAfter {
 			backoff = 0
@@ -40,6 +44,7 @@ func (s *Supervisor) keep(ctx context.Context, attend func(context.Context) erro
 		pause(ctx, backoff)
 		backoff = min(max(firstBackoff, 2*backoff), maxBackoff)
 	}
+	return nil
 }
 
 // pause waits for d, give or take a quarter, or until ctx is done.

@@ -23,6 +23,23 @@ func lockFolder(path string) (lockedFolder, error) {
 	return lockedFolder{dir}, nil
 }
 
+// errFolder is returned when the data folder is not any more where it was: a
+// child would make its socket elsewhere, and we would look for it in vain.
+var errFolder = errors.New("the folder was moved or removed while Passerelle ran")
+
+// check says whether the folder is still the one at the path.
+func (d lockedFolder) check(path string) error {
+	ours, err := d.Stat()
+	if err != nil {
+		return fmt.Errorf("server.data_dir: %w", err)
+	}
+	there, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(ours, there) {
+		return fmt.Errorf("server.data_dir: %s: %w", path, errFolder)
+	}
+	return nil
+}
+
 // unlock says so explicitly: a process that we are just starting may hold a
 // copy of the file for a moment, and closing ours would not end the lock.
 func (d lockedFolder) unlock() {

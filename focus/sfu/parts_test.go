@@ -26,7 +26,7 @@ func TestBackoff(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var pauses []time.Duration
 		last := time.Now()
-		s.keep(ctx, func(context.Context) error {
+		_ = s.keep(ctx, func(context.Context) error {
 			pauses = append(pauses, time.Since(last))
 			defer func() { last = time.Now() }()
 			switch len(pauses) {

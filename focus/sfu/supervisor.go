@@ -136,15 +136,20 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 // Run takes over the SFU that runs already or starts one, restarts it when it
 // ends, and stops it when ctx is done. It returns when the SFU is gone. A
 // Passerelle that dies without that leaves the SFU running for the next one.
-// The only error is that of a folder which another Passerelle uses.
+// The only errors are those of a folder which another Passerelle uses, and of
+// one that is gone when an SFU must be started.
 func (s *Supervisor) Run(ctx context.Context) error {
 	dir, err := lockFolder(s.settings.Dir)
 	if err != nil {
 		return err
 	}
 	defer dir.unlock()
-	s.keep(ctx, func(ctx context.Context) error { return s.attend(ctx, dir.File) })
-	return nil
+	return s.keep(ctx, func(ctx context.Context) error {
+		if err := dir.check(s.settings.Dir); err != nil {
+			return err
+		}
+		return s.attend(ctx, dir.File)
+	})
 }
 
 // attend sees one child through its life, from start or takeover to its end.

@@ -212,6 +212,28 @@ func TestTwoInOneFolder(t *testing.T) {
 	h.waitReady(t)
 }
 
+// TestFolderIsGone: as long as the SFU runs, nothing; then Passerelle ends, so
+// that it is started anew with what is there.
+func TestFolderIsGone(t *testing.T) {
+	for name, anew := range map[string]bool{"moved": false, "made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			h := prepare(t, "well", func(o *sfu.Options) { o.DataDir = filepath.Join(o.DataDir, "data") })
+			ended := make(chan error, 1)
+			go func() { ended <- h.Run(t.Context()) }()
+			h.waitReady(t)
+			child := hold(t, h.log.pid(t, 1))
+			require.NoError(t, os.Rename(h.dir(), h.dir()+".moved"))
+			if anew {
+				require.NoError(t, os.Mkdir(h.dir(), 0o700))
+			}
+			h.waitReady(t)
+			require.False(t, child.ends(t, 0))
+			child.kill(t)
+			require.ErrorContains(t, <-ended, "moved or removed")
+		})
+	}
+}
+
 func TestStopOrder(t *testing.T) {
 	for mode, want := range map[string]struct {
 		signals []any

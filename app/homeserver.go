@@ -1,0 +1,76 @@
+package app
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"passerelle/config"
+	"passerelle/focus/homeserver"
+	"passerelle/focus/proxied"
+)
+
+// buildHomeserver: without a token there is nothing that we could ask it.
+func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
+	if c.Focus.Membership == "unverified" {
+		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
+	}
+	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
+		return nil
+	}
+	a.home = homeserver.NewClient(homeserver.Options{
+		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
+	})
+	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
+	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
+	return nil
+}
+
+// serveHomeserver serves what the homeserver hands over, and has it asked
+// whether it is set up for us.
+func (a *App) serveHomeserver() {
+	c := a.options.Config.Homeserver
+	if a.proxiedListener != nil {
+		a.serve("homeserver's listener", a.proxiedListener, proxied.New(proxied.Options{
+			HSToken: c.HSToken.Reveal(), Token: a.focus.ServeVouched,
+			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
+		}))
+	}
+	if a.home != nil {
+		a.life.run("homeserver check", a.checkHomeserver)
+	}
+}
+
+// checkPause is how long is waited, at first, for a homeserver that does not
+// answer; in the end it is a minute.
+const checkPause = 2 * time.Second
+
+// checkHomeserver asks the homeserver, as soon as it answers, whether it is set
+// up for us, and says in the log what is not. Nothing waits for it.
+func (a *App) checkHomeserver(ctx context.Context) error {
+	log := a.log.With().Str("component", "homeserver").Logger()
+	options := homeserver.CheckOptions{
+		Proxied: a.proxiedListener != nil, ProbePath: proxied.Probe, ProbeAnswer: proxied.ProbeAnswer,
+	}
+	for pause := checkPause; ; pause = min(2*pause, time.Minute) {
+		findings, answered := a.home.Check(ctx, options)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if answered || pause == checkPause {
+			for _, f := range findings {
+				log.Warn().Str("costs", f.Costs).Str("mend", f.Mend).Msg("The homeserver is not set up as it should be: " + f.Wrong)
+			}
+		}
+		if answered {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+	<-ctx.Done() // a part that ends by itself ends the program
+	return nil
+}

@@ -1,0 +1,62 @@
+package town_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/livekit/protocol/logger"
+	lksdk "github.com/livekit/server-sdk-go/v2"
+	"github.com/stretchr/testify/require"
+
+	"passerelle/demo/synapse"
+	"passerelle/demo/town"
+)
+
+// connected is one who is in the call; gone gets a value when the SFU or the
+// door has put them out for good.
+func connected(t *testing.T, w *town.Town, user *synapse.User) (gone <-chan struct{}) {
+	t.Helper()
+	lksdk.SetLogger(logger.GetDiscardLogger())
+	ended := make(chan struct{}, 1)
+	jwt := ways()[1].ask(t, w, user, w.Room).jwt(t)
+	room, err := lksdk.ConnectToRoomWithToken(sfu(w.Interieur), jwt, &lksdk.RoomCallback{OnDisconnected: func() { ended <- struct{}{} }})
+	require.NoError(t, err)
+	t.Cleanup(room.Disconnect)
+	return ended
+}
+
+// TestKicked: who is thrown out of the room is out of the call, whichever
+// server threw them out of it and whichever they are of; and a homeserver that
+// is away, or comes back, throws nobody out.
+func TestKicked(t *testing.T) {
+	w, _ := newTown(t)
+	s := &scene{t, w, w.Room}
+	stays := connected(t, w, w.Interieur.User)
+	for _, m := range []*town.Ministry{w.Interieur, w.Finances} {
+		user := member(t, m, "kicked")
+		s.join(user)
+		gone := connected(t, w, user)
+		time.Sleep(2 * time.Second) // for the SFU's report
+		began := time.Now()
+		s.moderate("kick")(s, user)
+		select {
+		case <-gone:
+			t.Logf("%s is out after %s", user.UserID, time.Since(began).Round(time.Millisecond))
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s is still in the call", user.UserID)
+		}
+		require.Contains(t, ways()[1].ask(t, w, user, w.Room).Body, "M_FORBIDDEN")
+	}
+	remains := connected(t, w, w.Finances.User)
+	require.NoError(t, w.Interieur.Homeserver.Stop())
+	time.Sleep(12 * time.Second) // two sweeps
+	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
+	time.Sleep(6 * time.Second)
+	select {
+	case <-stays:
+		t.Error("Agnès was thrown out")
+	case <-remains:
+		t.Error("Bruno was thrown out")
+	default:
+	}
+}
