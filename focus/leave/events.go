@@ -104,9 +104,9 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 	if len(t.here) > 0 {
 		return // another one is there
 	}
-	// An attempt to come back that broke, with the signalling: another one
-	// follows.
-	broken := e.Type == matrixrtc.ParticipantAborted && !known && e.Reason == signalClose
+	// An attempt to come back that broke with the signalling, perhaps after a look
+	// has seen it: another one follows.
+	broken := e.Type == matrixrtc.ParticipantAborted && e.Reason == signalClose
 	switch {
 	case another(e.Reason) || broken && t.State == Connected:
 		if t.State == Connected {
