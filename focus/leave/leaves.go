@@ -159,7 +159,7 @@ func (l *Leaves) insert(t *task, now time.Time) {
 	}
 	l.rooms[t.Room][t.ID] = t
 	l.users[t.User]++
-	if t.live() {
+	if t.live() || t.State == Sending {
 		l.displace(t, now)
 	}
 	switch t.State {
@@ -179,10 +179,11 @@ func (l *Leaves) insert(t *task, now time.Time) {
 }
 
 // displace gives the participant to t, or t itself up where another is newer.
+// That goes for a leave that could not be sent yet, too (see overtake).
 func (l *Leaves) displace(t *task, now time.Time) {
 	for _, other := range l.rooms[t.Room] {
 		same := other.Identity == t.Identity || other.connectedAs(t.Identity) || t.Also != "" && other.connectedAs(t.Also)
-		if other == t || !other.live() || !same {
+		if other == t || !other.live() && other.State != Sending || !same {
 			continue
 		}
 		if other.CreatedAt.After(t.CreatedAt) {

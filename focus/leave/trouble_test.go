@@ -124,6 +124,55 @@ func TestAnswers(t *testing.T) {
 // began is when the running case of TestAnswers did.
 var began time.Time
 
+// A leave that could not be sent in time must not end the call of a client that
+// is back with another one.
+func TestBackBeforeItsLeaveIsSent(t *testing.T) {
+	away := func(string, string, int) (int, http.Header, string) {
+		return http.StatusTooManyRequests, http.Header{"Retry-After": {"600"}}, ""
+	}
+	gone := func(w *town) {
+		w.hand("ana", "d1", hour)
+		w.joins("ana", "PA_1")
+		w.home.misbehave(away)
+		w.leaves("ana", "PA_1", "CLIENT_INITIATED")
+		require.Equal(w.t, []string{"sending"}, w.rows())
+	}
+	for name, test := range map[string]func(w *town){
+		"it joins, then hands over": func(w *town) {
+			w.set("ana", "PA_2")
+			w.hand("ana", "d2", hour)
+		},
+		"it hands over, then joins": func(w *town) {
+			w.hand("ana", "d2", hour)
+			w.joins("ana", "PA_2")
+		},
+		"it hands over by its other identity": func(w *town) {
+			w.hand("hash", "d2", hour, func(d *matrixrtc.DelayedLeave) { d.Also = "ana" })
+			w.joins("ana", "PA_2")
+		},
+		"between them is a restart": func(w *town) {
+			w.hand("ana", "d2", hour)
+			w.stop()
+			w.set("ana", "PA_2")
+			w.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTown(t, func(w *town) {
+				gone(w)
+				test(w)
+				w.pass(time.Minute)
+				w.home.misbehave(nil)
+				w.pass(20 * time.Minute)
+				require.Empty(w.t, w.home.got("send", "d1")[1:], "it was tried once, before")
+				require.Equal(w.t, "cancelled", w.home.fate("d1"))
+				w.pass(2 * hour)
+				require.Empty(w.t, w.home.fate("d2"))
+			})
+		})
+	}
+}
+
 // An SFU that dies takes nobody out of a call.
 func TestSFUOutage(t *testing.T) {
 	crowd := func(w *town) (names []matrixrtc.Identity) {
