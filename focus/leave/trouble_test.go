@@ -173,6 +173,40 @@ func TestBackBeforeItsLeaveIsSent(t *testing.T) {
 	}
 }
 
+// Times that were stored seem to be from the future when a clock is set back.
+func TestTheClockIsSetBack(t *testing.T) {
+	ahead := func(w *town) {
+		w.stop()
+		later := time.Now().Add(hour).UnixMilli()
+		_, err := w.db.Exec(w.t.Context(), "UPDATE delayed_leave SET created_at = $1, restarted_at = $1", later)
+		require.NoError(w.t, err)
+		w.start()
+		w.settle()
+	}
+	for name, test := range map[string]func(w *town){
+		"who is in a call stays": func(w *town) {
+			w.hand("ana", "d1", 2*time.Minute)
+			w.joins("ana", "PA_1")
+			ahead(w)
+			w.pass(30 * time.Minute)
+			require.Empty(w.t, w.home.fate("d1"))
+		},
+		"the newest leave counts": func(w *town) {
+			w.hand("ana", "d1", 2*hour)
+			w.joins("ana", "PA_1")
+			ahead(w)
+			w.hand("ana", "d2", 2*hour)
+			w.pass(10 * time.Minute)
+			require.Equal(w.t, "cancelled", w.home.fate("d1"))
+			require.Empty(w.t, w.home.fate("d2"))
+			w.leaves("ana", "PA_1", "CLIENT_INITIATED")
+			require.Equal(w.t, "sent", w.home.fate("d2"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) { inTown(t, test) })
+	}
+}
+
 // An SFU that dies takes nobody out of a call.
 func TestSFUOutage(t *testing.T) {
 	crowd := func(w *town) (names []matrixrtc.Identity) {
