@@ -36,9 +36,9 @@ type delayedEvents struct {
 	hidden  bool            // no .well-known/matrix/client
 	away    bool            // is_joined fails
 	// scheduled are the delayed events that the application service may look
-	// at: "user id" to the answer. Others it may not look at, while it is nil.
+	// at, by "user id"; while it is nil it may look at none.
 	scheduled map[string]object
-	lookedAt  []string
+	lookedAt  []string // "token user id"
 }
 
 type delayedCall struct {
@@ -69,6 +69,23 @@ func newDelayedEvents(t *testing.T, certificate federationtest.Certificate) *del
 		if answer == nil || !answer(c, w) {
 			_, _ = w.Write([]byte("{}"))
 		}
+	})
+	d.Handle("GET /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{id}", func(w http.ResponseWriter, r *http.Request) {
+		key := r.URL.Query().Get("user_id") + " " + r.PathValue("id")
+		d.mu.Lock()
+		d.lookedAt = append(d.lookedAt, r.Header.Get("Authorization")+" "+key)
+		event, known := d.scheduled[key]
+		hidden := d.scheduled == nil
+		d.mu.Unlock()
+		switch {
+		case hidden:
+			w.WriteHeader(http.StatusForbidden)
+			event = object{"errcode": "M_FORBIDDEN"}
+		case !known:
+			w.WriteHeader(http.StatusNotFound)
+			event = object{"errcode": "M_NOT_FOUND"}
+		}
+		_ = json.NewEncoder(w).Encode(event)
 	})
 	d.Handle("GET /_matrix/client/unstable/io.element.msc4502/rooms/{room}/is_joined", func(w http.ResponseWriter, r *http.Request) {
 		user := cmp.Or(r.URL.Query().Get("mxid"), r.URL.Query().Get("user_id"))
@@ -126,6 +143,23 @@ func (d *delayedEvents) leaves(room, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.members, room+" "+user)
+}
+
+// shows lets the application service look at a user's delayed event.
+func (d *delayedEvents) shows(user, id, room string, delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.scheduled == nil {
+		d.scheduled = map[string]object{}
+	}
+	d.scheduled[user+" "+id] = object{"delay_id": id, "room_id": room, "type": "m.rtc.member", "delay_ms": delay.Milliseconds()}
+}
+
+// looks are those at delayed events, "token user id".
+func (d *delayedEvents) looks() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.lookedAt)
 }
 
 // fail makes the homeserver not know who is in a room.

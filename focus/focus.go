@@ -106,8 +106,8 @@ type Options struct {
 	SFUAddress string
 	// SharedSFU: others let people in to the SFU as well, and may have done so
 	// for the same calls. Who is there without a grant of ours is left alone,
-	// unless it was one that was taken back; observers are told of everything, and the SFU is asked for nothing but the
-	// room, once for each token.
+	// unless it was one that was taken back; observers are told of everything,
+	// and the SFU is asked for nothing but the room, once for each token.
 	SharedSFU bool
 	// Unrecorded: neither grants nor what the SFU reports is stored, since it
 	// would be gone before anybody asked for it. For a SharedSFU alone.
