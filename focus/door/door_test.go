@@ -340,18 +340,19 @@ func waitEmpty(t *testing.T, d *door.Door) {
 func TestTheSFUsRefusals(t *testing.T) {
 	for _, c := range []struct {
 		sfu, client int
-		body        string
+		said, body  string
 	}{
-		{404, 404, "requested room does not exist"},
-		{429, 429, "requested room does not exist"},
-		{503, 503, "requested room does not exist"},
-		{401, 503, "the media server is not available\n"},
-		{403, 503, "the media server is not available\n"},
+		{404, 404, "requested room does not exist", "requested room does not exist"},
+		{429, 429, "requested room does not exist", "requested room does not exist"},
+		{503, 503, "requested room does not exist", "requested room does not exist"},
+		{401, 503, "invalid API key: door-key", "the media server is not available\n"},
+		{403, 503, "requested room does not exist", "the media server is not available\n"},
+		{401, 403, "no permissions to access the room", "the parameters ask for more than the token gives\n"},
 	} {
 		sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "https://sfu.example")
 			w.WriteHeader(c.sfu)
-			_, _ = io.WriteString(w, "requested room does not exist")
+			_, _ = io.WriteString(w, c.said)
 		}))
 		address, err := url.Parse(sfu.URL)
 		require.NoError(t, err)
