@@ -95,6 +95,9 @@ type Options struct {
 	RoomsKeptInMind time.Duration
 	// Members says who is in a room; nil where nobody can be asked.
 	Members Members
+	// Remote reaches the services beside other homeservers; nil where there is
+	// no way to them.
+	Remote Remote
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
 	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
@@ -139,6 +142,7 @@ type Service struct {
 	limits   Limits
 	members  Members
 	leaves   Leaves
+	remote   Remote
 	// serverName is our homeserver's.
 	serverName string
 	// sfuURL is where clients are sent; announced what they ask for.
@@ -152,6 +156,7 @@ type Service struct {
 	// ensured are the rooms that the SFU was asked to have lately.
 	ensured  *recent
 	gate     *gate
+	relays   *relays
 	proofs   *proofs
 	openings *openings
 	// door and observers are set before anything runs.
@@ -183,6 +188,7 @@ func New(o Options) (*Service, error) {
 		members:    o.Members,
 		serverName: o.ServerName,
 		leaves:     o.Leaves,
+		remote:     o.Remote,
 		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
@@ -192,6 +198,7 @@ func New(o Options) (*Service, error) {
 		observers:  o.Observers,
 		ensured:    newRecent(o.RoomsKeptInMind),
 		gate:       newGate(maxInWork),
+		relays:     newRelays(),
 		proofs:     newProofs(maxProofs),
 		openings:   newOpenings(),
 		log:        o.Log,
