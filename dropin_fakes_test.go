@@ -34,6 +34,11 @@ type delayedEvents struct {
 	members map[string]bool // answers of is_joined, by "room user"
 	asked   []string        // tokens with which is_joined was asked
 	hidden  bool            // no .well-known/matrix/client
+	away    bool            // is_joined fails
+	// scheduled are the delayed events that the application service may look
+	// at, by "user id"; while it is nil it may look at none.
+	scheduled map[string]object
+	lookedAt  []string // "token user id"
 }
 
 type delayedCall struct {
@@ -65,12 +70,36 @@ func newDelayedEvents(t *testing.T, certificate federationtest.Certificate) *del
 			_, _ = w.Write([]byte("{}"))
 		}
 	})
+	d.Handle("GET /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{id}", func(w http.ResponseWriter, r *http.Request) {
+		key := r.URL.Query().Get("user_id") + " " + r.PathValue("id")
+		d.mu.Lock()
+		d.lookedAt = append(d.lookedAt, r.Header.Get("Authorization")+" "+key)
+		event, known := d.scheduled[key]
+		hidden := d.scheduled == nil
+		d.mu.Unlock()
+		switch {
+		case hidden:
+			w.WriteHeader(http.StatusForbidden)
+			event = object{"errcode": "M_FORBIDDEN"}
+		case !known:
+			w.WriteHeader(http.StatusNotFound)
+			event = object{"errcode": "M_NOT_FOUND"}
+		}
+		_ = json.NewEncoder(w).Encode(event)
+	})
 	d.Handle("GET /_matrix/client/unstable/io.element.msc4502/rooms/{room}/is_joined", func(w http.ResponseWriter, r *http.Request) {
 		user := cmp.Or(r.URL.Query().Get("mxid"), r.URL.Query().Get("user_id"))
 		d.mu.Lock()
 		d.asked = append(d.asked, r.Header.Get("Authorization"))
-		joined := d.members[r.PathValue("room")+" "+user]
+		joined, away := d.members[r.PathValue("room")+" "+user], d.away
 		d.mu.Unlock()
+		if away {
+			http.Error(w, `{"errcode":"M_UNKNOWN"}`, http.StatusInternalServerError)
+			return
+		}
+		if r.URL.Query().Get("server_name") != "" {
+			joined = true // somebody of it always is
+		}
 		_ = json.NewEncoder(w).Encode(map[string]bool{"joined": joined})
 	})
 	return d
@@ -102,14 +131,45 @@ func (d *delayedEvents) seen(id, action string) []delayedCall {
 	return slices.DeleteFunc(slices.Clone(d.calls), func(c delayedCall) bool { return c.id != id || c.action != action })
 }
 
-// joined says that a user is in a room, and how often it was asked so far.
+// joined says that a user is in a room.
 func (d *delayedEvents) joined(room, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.members[room+" "+user] = true
 }
 
-// fakeSFU knows two methods of LiveKit's room service; all others are 404.
+// leaves says that a user is not in a room any more.
+func (d *delayedEvents) leaves(room, user string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.members, room+" "+user)
+}
+
+// shows lets the application service look at a user's delayed event.
+func (d *delayedEvents) shows(user, id, room string, delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.scheduled == nil {
+		d.scheduled = map[string]object{}
+	}
+	d.scheduled[user+" "+id] = object{"delay_id": id, "room_id": room, "type": "m.rtc.member", "delay_ms": delay.Milliseconds()}
+}
+
+// looks are those at delayed events, "token user id".
+func (d *delayedEvents) looks() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.lookedAt)
+}
+
+// fail makes the homeserver not know who is in a room.
+func (d *delayedEvents) fail(away bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.away = away
+}
+
+// fakeSFU knows three methods of LiveKit's room service; all others are 404.
 type fakeSFU struct {
 	server *httptest.Server
 
@@ -118,6 +178,7 @@ type fakeSFU struct {
 	lookups      []time.Time
 	others       []string
 	participants map[string]bool // by "room identity"
+	removed      []string        // "room identity"
 	down         bool
 }
 
@@ -158,6 +219,13 @@ func (s *fakeSFU) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte(`{"code":"not_found","msg":"participant does not exist"}`))
+	case r.URL.Path == "/twirp/livekit.RoomService/RemoveParticipant":
+		var request livekit.RoomParticipantIdentity
+		if err := proto.Unmarshal(body, &request); err != nil {
+			panic(err)
+		}
+		s.removed = append(s.removed, request.Room+" "+request.Identity)
+		answerProto(w, &livekit.RemoveParticipantResponse{})
 	default:
 		s.others = append(s.others, r.URL.Path)
 		http.NotFound(w, r)
@@ -191,6 +259,13 @@ func (s *fakeSFU) created() []*livekit.CreateRoomRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.rooms)
+}
+
+// putOut are those who were removed, "room identity", in that order.
+func (s *fakeSFU) putOut() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.removed)
 }
 
 func (s *fakeSFU) lookedUp() []time.Time {

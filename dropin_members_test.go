@@ -99,6 +99,22 @@ func TestDropInRegistrationFile(t *testing.T) {
 	require.Equal(t, []string{"Bearer " + asToken}, d.home.askers())
 }
 
+// handOver sends what a homeserver hands over, with its token.
+func (d *dropIn) handOver(path, token, user string, body object) reply {
+	d.t.Helper()
+	encoded, err := json.Marshal(body)
+	require.NoError(d.t, err)
+	request, err := http.NewRequest(http.MethodPost, "http://"+d.address+path, bytes.NewReader(encoded))
+	require.NoError(d.t, err)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	if user != "-" {
+		request.Header.Set("X-Matrix-User-Identifier", user)
+	}
+	return d.do(request)
+}
+
 // TestDropInProxied is rows 55 to 58 but for the status of the first two: the homeserver's own requests, on the
 // same listener.
 func TestDropInProxied(t *testing.T) {
@@ -106,18 +122,7 @@ func TestDropInProxied(t *testing.T) {
 	d := newAppservice(t).start()
 	d.home.joined("!room:example.org", d.home.User("ana"))
 	body := object{"url": d.env["LIVEKIT_URL"], "room_id": "!room:example.org", "slot_id": "m.call#ROOM", "member_id": "M"}
-	ask := func(token, user string, body object) reply {
-		t.Helper()
-		encoded, err := json.Marshal(body)
-		require.NoError(t, err)
-		request, err := http.NewRequest(http.MethodPost, "http://"+d.address+path, bytes.NewReader(encoded))
-		require.NoError(t, err)
-		if token != "" {
-			request.Header.Set("Authorization", "Bearer "+token)
-		}
-		request.Header.Set("X-Matrix-User-Identifier", user)
-		return d.do(request)
-	}
+	ask := func(token, user string, body object) reply { return d.handOver(path, token, user, body) }
 	good := ask(hsToken, d.home.User("ana"), body)
 	require.Equal(t, http.StatusOK, good.status, good.raw)
 	require.Equal(t, hashed(d.home.User("ana"), "M"), d.claims(good.body["jwt"].(string))["sub"])

@@ -273,6 +273,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		RoomsKeptInMind: roomsKeptInMind,
 		Members:         members,
 		Remote:          others,
+		MembersEvery:    focus.MembersEvery,
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},

@@ -142,6 +142,7 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 		UpdateOwnMetadata: c.DropIn.CanUpdateOwnMetadata,
 		Limits:            a.limits,
 		Members:           a.dropInMembers(c),
+		MembersEvery:      c.DropIn.MembershipCheckInterval,
 		ServerName:        c.Homeserver.ServerName,
 		Leaves:            a.leaves,
 		Observers:         []focus.Observer{a.leaves},
@@ -172,7 +173,7 @@ func (a *App) startDropIn() error {
 	d.public.cors = dropInCORS
 	if c.Homeserver.HSToken != "" {
 		d.proxied = proxied.New(proxied.Options{
-			HSToken: c.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched,
+			HSToken: c.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched, Delegate: a.focus.ServeVouchedLeave,
 			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
 		})
 	}

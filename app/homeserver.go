@@ -32,7 +32,7 @@ func (a *App) serveHomeserver() {
 	c := a.options.Config.Homeserver
 	if a.proxiedListener != nil {
 		a.serve("homeserver's listener", a.proxiedListener, proxied.New(proxied.Options{
-			HSToken: c.HSToken.Reveal(), Token: a.focus.ServeVouched,
+			HSToken: c.HSToken.Reveal(), Token: a.focus.ServeVouched, Delegate: a.focus.ServeVouchedLeave,
 			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
 		}))
 	}

@@ -35,7 +35,7 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	}
 	// Our own users may learn at once that they ask for the wrong SFU; others
 	// once it is known that they may ask for this one.
-	if r.route == routeProxied && !s.isOurs(r.sfuURL) {
+	if (r.route == routeProxied || r.route == routeProxiedDelegate) && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
 	if err := limited(s.limits.Server(r.server())); err != nil {
@@ -58,7 +58,7 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 		proof = verified
 		joined, err := s.joined(ctx, r.slot.RoomID, user)
 		switch {
-		case err != nil && r.route == routeDelegate:
+		case err != nil && r.route.givesNoToken():
 			// Who is in the call may still say how to leave it.
 			if _, err := s.held(ctx, r, user, err); err != nil {
 				return "", err
@@ -74,8 +74,8 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route == routeFederated && !s.isOurs(r.sfuURL) {
 		return "", errOtherSFU
 	}
-	if r.route == routeDelegate {
-		return "", s.delegate(ctx, r, user)
+	if r.route.givesNoToken() {
+		return "", s.delegateAlone(ctx, r, user)
 	}
 	return s.grant(ctx, r, user, access, proof)
 }

@@ -24,6 +24,10 @@ type Leaves interface {
 	// Reachable is nil when the client-server API of a homeserver, by which its
 	// delayed events are managed, can be found.
 	Reachable(ctx context.Context, server string) error
+	// Scheduled looks up a delayed event of a user of the homeserver. Errors are
+	// [matrixrtc.ErrNoEvent], [matrixrtc.ErrEventHidden] where that may not be
+	// looked at, and others.
+	Scheduled(ctx context.Context, server string, user id.UserID, event matrixrtc.DelayID) (matrixrtc.ScheduledEvent, error)
 	// Delegate returns once the leave is stored. Errors are
 	// [matrixrtc.ErrTooManyLeaves], [matrixrtc.ErrStopping] and others.
 	Delegate(ctx context.Context, l matrixrtc.DelayedLeave) error
@@ -102,7 +106,7 @@ func (s *Service) mayDelegate(ctx context.Context, r *tokenRequest, access matri
 	switch {
 	case !r.delay.asked():
 		return nil
-	case !access.Create && r.route == routeDelegate:
+	case !access.Create && r.route.givesNoToken():
 		return mautrix.MForbidden.WithMessage("delayed leaves of this server's users are not taken over here")
 	case !access.Create:
 		return mautrix.MBadJSON.WithMessage("delayed leaves of this server's users are not taken over here; ask again without delay_id and delay_timeout")
@@ -125,7 +129,7 @@ func (s *Service) delegate(ctx context.Context, r *tokenRequest, user id.UserID)
 		DelayID:  r.delay.DelayID,
 		Delay:    r.delay.DelayTimeout.duration(),
 	}
-	if r.route != routeLegacy {
+	if r.route != routeLegacy && r.deviceID != "" {
 		// The same client may have asked for its token at /sfu/get.
 		leave.Also = member.LegacyIdentity()
 	}

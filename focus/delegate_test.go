@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix/id"
 
 	"passerelle/config"
 	"passerelle/focus/matrixrtc"
@@ -25,6 +26,15 @@ type leaves struct {
 	unreachable error
 	failure     error
 	got         []matrixrtc.DelayedLeave
+	// event and eventErr are what is found; lookedUp for whom was looked.
+	event    matrixrtc.ScheduledEvent
+	eventErr error
+	lookedUp []string
+}
+
+func (l *leaves) Scheduled(_ context.Context, server string, user id.UserID, event matrixrtc.DelayID) (matrixrtc.ScheduledEvent, error) {
+	l.lookedUp = append(l.lookedUp, server+" "+string(user)+" "+event.Reveal())
+	return l.event, l.eventErr
 }
 
 func (l *leaves) Available() bool { return !l.off }

@@ -98,6 +98,10 @@ type Options struct {
 	// Remote reaches the services beside other homeservers; nil where there is
 	// no way to them.
 	Remote Remote
+	// MembersEvery is how often it is asked whether those in calls are still in
+	// their rooms: the longest that somebody who was thrown out of a room stays
+	// in its call. 0 is never; else it is a millisecond at least.
+	MembersEvery time.Duration
 	// ServerName is our own homeserver's; empty where there is none.
 	ServerName string
 	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
@@ -105,8 +109,8 @@ type Options struct {
 	SFUAddress string
 	// SharedSFU: others let people in to the SFU as well, and may have done so
 	// for the same calls. Who is there without a grant of ours is left alone,
-	// observers are told of everything, and the SFU is asked for nothing but the
-	// room, once for each token.
+	// unless it was one that was taken back; observers are told of everything,
+	// and the SFU is asked for nothing but the room, once for each token.
 	SharedSFU bool
 	// Unrecorded: neither grants nor what the SFU reports is stored, since it
 	// would be gone before anybody asked for it. For a SharedSFU alone.
@@ -143,6 +147,8 @@ type Service struct {
 	members  Members
 	leaves   Leaves
 	remote   Remote
+	// membersEvery is 0 where nobody asks again.
+	membersEvery time.Duration
 	// serverName is our homeserver's.
 	serverName string
 	// sfuURL is where clients are sent; announced what they ask for.
@@ -203,6 +209,8 @@ func New(o Options) (*Service, error) {
 		openings:   newOpenings(),
 		log:        o.Log,
 		now:        time.Now,
+
+		membersEvery: o.MembersEvery,
 	}
 	if o.Announced != nil {
 		if s.announced, err = webSocketURL(o.Announced); err != nil {

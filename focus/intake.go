@@ -22,8 +22,12 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 		if s.unrecorded {
 			return nil
 		}
-		if _, err := s.store.RecordEvent(ctx, e, s.now()); err != nil {
+		current, err := s.store.RecordEvent(ctx, e, s.now())
+		if err != nil {
 			return fmt.Errorf("record %s: %w", e.Type, err)
+		}
+		if current && e.Type == matrixrtc.ParticipantJoined {
+			return s.recheckOurs(ctx, e.Room, e.Identity)
 		}
 		return nil
 	}

@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	// membersEvery is how often it is asked whether those in calls are still in
-	// their rooms; up to half of it less is waited, at random. It is the
-	// longest that somebody who was thrown out of a room stays in its call.
-	membersEvery = 5 * time.Second
+	// MembersEvery is for [Options.MembersEvery], where nobody says otherwise.
+	MembersEvery = 5 * time.Second
 	// maxMembersAsked bounds the people of one round; the next goes on from there.
 	maxMembersAsked = 2000
 	// membersAtOnce bounds the questions at one time.
 	membersAtOnce = 8
 )
 
-// sweepMembers asks, until ctx is done.
+// sweepMembers asks, until ctx is done; up to half of the interval less is
+// waited, at random.
 func (s *Service) sweepMembers(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(membersEvery))
+	timer := time.NewTimer(rand.N(s.membersEvery))
 	defer timer.Stop()
 	var after InCall
 	for {
@@ -36,7 +35,7 @@ func (s *Service) sweepMembers(ctx context.Context) error {
 		if after, err = s.SweepMembers(ctx, after); err != nil && ctx.Err() == nil {
 			s.log.Warn().Err(err).Msg("Who is in the calls could not be read; tried again soon")
 		}
-		timer.Reset(membersEvery/2 + rand.N(membersEvery/2))
+		timer.Reset(s.membersEvery/2 + rand.N(s.membersEvery/2))
 	}
 }
 

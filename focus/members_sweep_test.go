@@ -132,3 +132,31 @@ func TestUnverifiedSweepsNobody(t *testing.T) {
 		require.Empty(t, w.removed)
 	})
 }
+
+// TestASharedSFUKeepsOut whom the homeserver had put out of the room, and
+// leaves those alone whom somebody else let in.
+func TestASharedSFUKeepsOut(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := inACall(t, db, func(o *focus.Options) { required(o); o.SharedSFU = true })
+		comes := func(who matrixrtc.Identity) {
+			t.Helper()
+			w.removed = nil
+			require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "again", Type: matrixrtc.ParticipantJoined,
+				Room: roomHash, Identity: who, ParticipantSID: "PA_again_" + string(who), At: time.Now()}))
+		}
+		delete(w.members.in, "!roomid:example.com @ana:own.example")
+		w.sweep(t)
+		require.ElementsMatch(t, []matrixrtc.Identity{anaHere, anaThere}, w.removed)
+		comes(anaHere)
+		require.Equal(t, []matrixrtc.Identity{anaHere}, w.removed, "by the token that she still has")
+		for _, who := range []matrixrtc.Identity{boHere, "@somebody:own.example:DEV"} {
+			comes(who)
+			require.Empty(t, w.removed, who)
+		}
+		w.members.in["!roomid:example.com @ana:own.example"] = true
+		status, body := ways()[0].ask(t, w, legacyRequest)
+		require.Equal(t, http.StatusOK, status, body)
+		comes(anaHere)
+		require.Empty(t, w.removed, "a new token is good")
+	})
+}

@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer, g *gate) metrics {
 	m := metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "passerelle_focus_token_requests_total",
-			Help: "Token requests, and leaves handed over (route delegate), by route and outcome (granted, or the Matrix error code).",
+			Help: "Token requests, and leaves handed over (routes delegate and proxied_delegate), by route and outcome (granted, or the Matrix error code).",
 		}, []string{"route", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "passerelle_focus_token_request_seconds",

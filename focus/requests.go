@@ -42,7 +42,14 @@ const (
 	routeRelayed route = "relayed"
 	// routeDelegate is POST /delegate_delayed_leave, which gives no token.
 	routeDelegate route = "delegate"
+	// routeProxiedDelegate is the same of our own homeserver's users, handed
+	// over by it.
+	routeProxiedDelegate route = "proxied_delegate"
 )
+
+// givesNoToken tells the routes on which a leave is handed over and nothing
+// else asked for.
+func (r route) givesNoToken() bool { return r == routeDelegate || r == routeProxiedDelegate }
 
 // tokenRequest is what all routes ask for, in one form.
 type tokenRequest struct {

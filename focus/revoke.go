@@ -99,3 +99,15 @@ func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matri
 	s.remove(ctx, sfu, room, who)
 	return nil
 }
+
+// recheckOurs is recheck on an SFU that others let people in to as well: who
+// has no grant of ours may have one of theirs.
+func (s *Service) recheckOurs(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error {
+	standing, err := s.store.Standing(ctx, room, who)
+	if err != nil || !standing.Revoked {
+		return err
+	}
+	s.metrics.strangers.Inc()
+	s.remove(ctx, standing.SFU, room, who)
+	return nil
+}

@@ -21,7 +21,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if !s.shared {
 		running.Go(func() error { return s.watch(ctx) })
 	}
-	running.Go(func() error { return s.sweepMembers(ctx) })
+	if s.membersEvery > 0 {
+		running.Go(func() error { return s.sweepMembers(ctx) })
+	}
 	return running.Wait()
 }
 

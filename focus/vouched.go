@@ -65,7 +65,7 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 		way = routeFederated
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	request, err := s.decodeVouched(r.Body, caller)
+	request, err := s.decodeVouched(r.Body, caller, way)
 	var token string
 	switch {
 	case err != nil:
@@ -99,9 +99,13 @@ func (s *Service) vouchedError(way route, err error) error {
 
 // decodeVouched reads a body and holds it against who the homeserver says has
 // sent it.
-func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*tokenRequest, error) {
-	var b vouchedBody
-	if err := decode(body, &b); err != nil {
+func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller, way route) (*tokenRequest, error) {
+	var b vouchedLeaveBody
+	var into any = &b.vouchedBody
+	if way == routeProxiedDelegate {
+		into = &b
+	}
+	if err := decode(body, into); err != nil {
 		return nil, err
 	}
 	older := b.MemberID == "" && b.Member.ID != ""
@@ -115,25 +119,33 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 		field{"member.id", b.Member.ID, false},
 		field{"member.claimed_user_id", string(b.Member.ClaimedUserID), false},
 		field{"member.claimed_device_id", b.Member.ClaimedDeviceID, older},
+		field{"delay_id", b.DelayID.Reveal(), way == routeProxiedDelegate},
 	)
 	if err != nil {
 		return nil, err
 	}
 	r := &tokenRequest{
-		route: routeProxied, vouched: caller.User, sfuURL: b.URL, sfuServer: b.ServerName,
+		route: way, vouched: caller.User, sfuURL: b.URL, sfuServer: b.ServerName,
 		slot:     matrixrtc.SlotKey{RoomID: id.RoomID(b.RoomID), SlotID: b.SlotID},
 		memberID: b.MemberID,
 	}
 	server := s.serverName
 	if caller.Origin != "" {
-		r.route, r.vouched, r.sfuServer = routeFederated, b.UserID, ""
+		r.vouched, r.sfuServer = b.UserID, ""
 		server = caller.Origin
 	}
 	if older {
 		r.memberID, r.deviceID = b.Member.ID, id.DeviceID(b.Member.ClaimedDeviceID)
 	}
+	if way == routeProxiedDelegate {
+		if err := b.checkLeave(); err != nil {
+			return nil, err
+		}
+		r.delay = b.delayFields
+	}
 	switch {
-	case !strings.HasPrefix(string(r.vouched), "@") || r.server() != server || server == "":
+	case !strings.HasPrefix(string(r.vouched), "@") || r.server() != server || server == "",
+		way == routeProxiedDelegate && caller.User == "":
 		return nil, errForeignUser
 	case older && b.Member.ClaimedUserID != "" && b.Member.ClaimedUserID != r.vouched:
 		return nil, errForeignUser
@@ -141,13 +153,16 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller) (*token
 	if strings.EqualFold(r.sfuServer, s.serverName) {
 		r.sfuServer = ""
 	}
+	if r.sfuServer != "" && way == routeProxiedDelegate {
+		return nil, errOtherSFU
+	}
 	return r, nil
 }
 
 // isOurs tells whether the address of an SFU is the one of this service, as it
-// is announced or as clients are given it. It is announced once and copied by all, so other spellings
-// are rare and mean the same: another case of the host, the port that the scheme
-// has anyway, a slash at the end.
+// is announced or as clients are given it. It is announced once and copied by
+// all, so other spellings are rare and mean the same: another case of the host,
+// the port that the scheme has anyway, a slash at the end.
 func (s *Service) isOurs(address string) bool {
 	if address == s.announced || address == s.sfuURL {
 		return true

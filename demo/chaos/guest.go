@@ -157,20 +157,23 @@ func (g *guest) announce(ctx context.Context) error {
 	return err
 }
 
-// frozen stops the process for a while that is shorter than LiveKit's patience.
+// frozen stops the process for a while that is shorter than LiveKit's own
+// patience; it is longer than that of a client whose signalling broke meanwhile.
 func (g *guest) frozen(ctx context.Context) error {
+	g.struck = time.Now()
 	if err := g.process.Freeze(); err != nil {
 		return err
 	}
 	if err := wait(ctx, freezeFor); err != nil {
 		return err
 	}
-	return g.process.Thaw()
+	if err := g.process.Thaw(); err != nil {
+		return err
+	}
+	return g.comeBack(ctx)
 }
 
-// cutOff takes the network away and gives it back. Whether LiveKit has given
-// the guest up meanwhile is LiveKit's to say; if so, the guest joins again, as
-// clients do that find themselves gone.
+// cutOff takes the network away and gives it back.
 func (g *guest) cutOff(ctx context.Context) error {
 	g.struck = time.Now()
 	g.wire.Cut()
@@ -178,10 +181,17 @@ func (g *guest) cutOff(ctx context.Context) error {
 		return err
 	}
 	g.wire.Mend()
-	// It may take LiveKit a while to give up on a connection that was only cut;
-	// and the client to find out.
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) {
+	return g.comeBack(ctx)
+}
+
+// comeBackFor is how long a guest that is back looks whether it was given up:
+// it may take LiveKit a while.
+const comeBackFor = 10 * time.Second
+
+// comeBack finds out whether LiveKit has given the guest up, which is LiveKit's
+// to say. If so, it joins again, as clients do that find themselves gone.
+func (g *guest) comeBack(ctx context.Context) error {
+	for deadline := time.Now().Add(comeBackFor); time.Now().Before(deadline); {
 		if g.run.memberships.left(g.stateKey()) {
 			g.ejected = true
 			g.process.Kill()

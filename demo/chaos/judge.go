@@ -13,9 +13,13 @@ import (
 
 const (
 	// slack is what our own look at the SFU may be late.
-	slack = 300 * time.Millisecond
-	// LeaveWithin is from LiveKit's giving somebody up to the other homeserver's
-	// news of it, where nothing was away.
+	slack = time.Second
+	// liveKitTimeout is LiveKit's own: 10 seconds without a packet and 5 more.
+	// Where it learns earlier that something broke, it asks the client to come
+	// back, and Passerelle waits for that.
+	liveKitTimeout = 15 * time.Second
+	// LeaveWithin is from LiveKit's timeout, or from its giving somebody up where
+	// that is later, to the other homeserver's news of it, where nothing was away.
 	LeaveWithin = 500 * time.Millisecond
 	// recovery is how long after a trouble leaves may still be late by it:
 	// connections are made again, and pauses between tries run out.
@@ -101,14 +105,18 @@ func (r *run) judgeLeave(report *Report, g *guest, leave synapse.Membership) {
 	}
 	gone, isGone := r.gone(g, leave.Sent.Add(slack))
 	if !isGone || g.struck.IsZero() {
-		report.ThrownOut = append(report.ThrownOut, fmt.Sprintf("%s: at %s, joined at the SFU", g, leave.Sent.Format(time.TimeOnly)))
+		report.ThrownOut = append(report.ThrownOut, fmt.Sprintf("%s: at %s, gone from the SFU: %t", g, leave.Sent.Format(time.TimeOnly), isGone))
 		return
 	}
 	if g.kind == tabKill {
 		report.times["LiveKit gives up on a killed tab"] = append(report.times["LiveKit gives up on a killed tab"], gone.Sub(g.struck))
 	}
 	r.time(report, "given up by LiveKit to be sent", gone, leave.Sent)
-	r.time(report, givenUpSeen, gone, seen)
+	r.time(report, "given up by LiveKit to be seen", gone, seen)
+	if due := g.struck.Add(liveKitTimeout); due.After(gone) {
+		gone = due
+	}
+	r.time(report, afterTimeout, gone, seen)
 }
 
 // gone is since when none of the guest's identities was at the SFU.
@@ -164,8 +172,8 @@ func (report *Report) verdict(joins int) error {
 	if joins >= roomSize && report.Heard == 0 {
 		failures = append(failures, errors.New("nobody heard anybody"))
 	}
-	if late := percentile(report.times[givenUpSeen], 95); late > LeaveWithin {
-		failures = append(failures, fmt.Errorf("leaves come %s after LiveKit gave somebody up (95 %%), not within %s", late, LeaveWithin))
+	if late := percentile(report.times[afterTimeout], 95); late > LeaveWithin {
+		failures = append(failures, fmt.Errorf("leaves come %s after LiveKit's timeout (95 %%), not within %s", late, LeaveWithin))
 	}
 	return errors.Join(failures...)
 }

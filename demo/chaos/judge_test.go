@@ -113,7 +113,7 @@ func TestLate(t *testing.T) {
 				r.troubles.add(span{second(19), second(21)}, &r.troubles.kills)
 			}
 			report := &Report{Guests: 1, times: map[string][]time.Duration{}}
-			r.time(report, givenUpSeen, second(20), second(22))
+			r.time(report, afterTimeout, second(20), second(22))
 			if away {
 				require.NoError(t, report.verdict(1))
 			} else {

@@ -25,8 +25,8 @@ type Report struct {
 	times map[string][]time.Duration
 }
 
-// givenUpSeen is the time that LeaveWithin bounds.
-const givenUpSeen = "given up by LiveKit to be seen"
+// afterTimeout is the time that LeaveWithin bounds.
+const afterTimeout = "LiveKit's timeout to be seen"
 
 // String is a table for people.
 func (report *Report) String() string {

@@ -12,6 +12,8 @@ import (
 const (
 	// saidGoodbye: the client left by itself.
 	saidGoodbye = "CLIENT_INITIATED"
+	// signalClose: the way to the SFU broke, with the door for one.
+	signalClose = "SIGNAL_CLOSE"
 	// shutdown: the SFU ends; nobody has left.
 	shutdown = "SERVER_SHUTDOWN"
 )
@@ -102,8 +104,11 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 	if len(t.here) > 0 {
 		return // another one is there
 	}
+	// An attempt to come back that broke with the signalling, perhaps after a look
+	// has seen it: another one follows.
+	broken := e.Type == matrixrtc.ParticipantAborted && e.Reason == signalClose
 	switch {
-	case another(e.Reason):
+	case another(e.Reason) || broken && t.State == Connected:
 		if t.State == Connected {
 			t.look = now.Add(l.timing.ReconnectWait)
 		}

@@ -131,6 +131,42 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 			require.Equal(w.t, "sent", w.home.fate("d2"))
 			require.Empty(w.t, w.home.got("send", "d1"))
 		},
+		"it reloads, and the way back breaks once: nothing is sent": func(w *town) {
+			w.hand("ana", "d1", hour)
+			w.joins("ana", "PA_1")
+			w.hand("ana", "d2", hour)
+			w.leaves("ana", "PA_1", "DUPLICATE_IDENTITY")
+			w.report(matrixrtc.ParticipantAborted, "ana", "PA_2", "SIGNAL_CLOSE")
+			w.pass(4 * time.Second)
+			require.Empty(w.t, w.home.got("send", ""))
+			w.joins("ana", "PA_3")
+			w.pass(2 * hour)
+			require.Empty(w.t, w.home.got("send", ""))
+			w.leaves("ana", "PA_3", "CLIENT_INITIATED")
+			require.Equal(w.t, "sent", w.home.fate("d2"))
+		},
+		"it reloads, and a look sees the way back that breaks: nothing is sent": func(w *town) {
+			w.hand("ana", "d1", hour)
+			w.joins("ana", "PA_1")
+			w.set("ana", "PA_2")
+			w.hand("ana", "d2", hour) // looks
+			w.report(matrixrtc.ParticipantLeft, "ana", "PA_1", "DUPLICATE_IDENTITY")
+			w.set("ana", "")
+			w.report(matrixrtc.ParticipantAborted, "ana", "PA_2", "SIGNAL_CLOSE")
+			w.pass(time.Second)
+			w.joins("ana", "PA_3")
+			w.pass(2 * hour)
+			require.Empty(w.t, w.home.got("send", ""))
+		},
+		"it reloads, and never comes back": func(w *town) {
+			w.hand("ana", "d1", hour)
+			w.joins("ana", "PA_1")
+			w.hand("ana", "d2", hour)
+			w.leaves("ana", "PA_1", "DUPLICATE_IDENTITY")
+			w.report(matrixrtc.ParticipantAborted, "ana", "PA_2", "SIGNAL_CLOSE")
+			w.pass(11 * time.Second)
+			require.Equal(w.t, "sent", w.home.fate("d2"))
+		},
 		"the same one twice": func(w *town) {
 			w.hand("ana", "d1", hour)
 			w.joins("ana", "PA_1")

@@ -143,8 +143,20 @@ func (l *Leaves) reserve(d matrixrtc.DelayedLeave, now time.Time) (t *task, know
 	}
 	l.users[d.User]++
 	return &task{index: -1, Job: Job{
-		ID: rand.Text(), DelayedLeave: d, State: Waiting, CreatedAt: now, RestartedAt: now,
+		ID: rand.Text(), DelayedLeave: d, State: Waiting, CreatedAt: l.afterOthers(d, now), RestartedAt: now,
 	}}, false, nil
+}
+
+// afterOthers is now, or later where earlier leaves of the participant seem to
+// be from the future: clocks step back, and those of processes differ. It is
+// the newest that counts.
+func (l *Leaves) afterOthers(d matrixrtc.DelayedLeave, now time.Time) time.Time {
+	for _, other := range l.rooms[d.Room] {
+		if (other.watches(d.Identity) || other.watches(d.Also)) && !other.CreatedAt.Before(now) {
+			now = other.CreatedAt.Add(time.Millisecond)
+		}
+	}
+	return now
 }
 
 // insert begins to look after a task. Of several that watch for the same
@@ -159,7 +171,13 @@ func (l *Leaves) insert(t *task, now time.Time) {
 	}
 	l.rooms[t.Room][t.ID] = t
 	l.users[t.User]++
-	if t.live() {
+	// One from the future tells that a clock was set back or differs: when it
+	// really was put off is not known.
+	unknown := t.RestartedAt.After(now)
+	if unknown {
+		t.RestartedAt = now
+	}
+	if t.live() || t.State == Sending {
 		l.displace(t, now)
 	}
 	switch t.State {
@@ -171,7 +189,7 @@ func (l *Leaves) insert(t *task, now time.Time) {
 		// Restored. One whose time has passed is not put off before it is known
 		// that its participant is there.
 		t.look = now
-		if now.Before(t.deadline()) {
+		if !unknown && now.Before(t.deadline()) {
 			t.act = t.RestartedAt.Add(l.pause(t.Delay))
 		}
 	}
@@ -179,10 +197,11 @@ func (l *Leaves) insert(t *task, now time.Time) {
 }
 
 // displace gives the participant to t, or t itself up where another is newer.
+// That goes for a leave that could not be sent yet, too (see overtake).
 func (l *Leaves) displace(t *task, now time.Time) {
 	for _, other := range l.rooms[t.Room] {
 		same := other.Identity == t.Identity || other.connectedAs(t.Identity) || t.Also != "" && other.connectedAs(t.Also)
-		if other == t || !other.live() || !same {
+		if other == t || !other.live() && other.State != Sending || !same {
 			continue
 		}
 		if other.CreatedAt.After(t.CreatedAt) {

@@ -168,6 +168,7 @@ func (l *Leaves) arrived(t *task, sid string, as matrixrtc.Identity, now time.Ti
 	case t.State != Connected:
 		t.State, t.act, t.looks = Connected, now, 0
 		l.save(t)
+		l.overtake(t, as, now)
 	case t.act.IsZero() && !t.acting:
 		t.act = now
 	}
@@ -175,4 +176,14 @@ func (l *Leaves) arrived(t *task, sid string, as matrixrtc.Identity, now time.Ti
 		l.lookAgain(t, now)
 	}
 	l.schedule(t)
+}
+
+// overtake ends the older leaves of who is back with t that could not be sent
+// yet: sent now, they would end what t is for.
+func (l *Leaves) overtake(t *task, as matrixrtc.Identity, now time.Time) {
+	for _, other := range l.rooms[t.Room] {
+		if other != t && other.State == Sending && other.watches(as) && !other.CreatedAt.After(t.CreatedAt) {
+			l.replace(other, t, now)
+		}
+	}
 }

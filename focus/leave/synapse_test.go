@@ -29,6 +29,8 @@ import (
 const (
 	asToken    = "3f0c9d1b8e5a4f7296c1d0e7ab54c8f23f0c9d1b"
 	callMember = "org.matrix.msc3401.call.member"
+	// asTokenOfAll is of a registration whose namespace holds everybody.
+	asTokenOfAll = "b81f6a02d7c94e35a60c2f91e8d3b7546f0a1c2e"
 )
 
 // realHomeserver is a Synapse with its default limit on strangers, and staff.
@@ -57,6 +59,9 @@ func startSynapse(t *testing.T, staff int) *realHomeserver {
 		Registrations: []map[string]any{{
 			"id": "focus", "url": nil, "as_token": asToken, "hs_token": "hs" + asToken, "sender_localpart": "_focus",
 			"rate_limited": false, "namespaces": map[string]any{},
+		}, {
+			"id": "all", "url": nil, "as_token": asTokenOfAll, "hs_token": "hs" + asTokenOfAll, "sender_localpart": "_all",
+			"rate_limited": false, "namespaces": map[string]any{"users": []any{map[string]any{"exclusive": false, "regex": "@.*"}}},
 		}},
 	})
 	require.NoError(t, err)

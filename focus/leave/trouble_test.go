@@ -124,6 +124,89 @@ func TestAnswers(t *testing.T) {
 // began is when the running case of TestAnswers did.
 var began time.Time
 
+// A leave that could not be sent in time must not end the call of a client that
+// is back with another one.
+func TestBackBeforeItsLeaveIsSent(t *testing.T) {
+	away := func(string, string, int) (int, http.Header, string) {
+		return http.StatusTooManyRequests, http.Header{"Retry-After": {"600"}}, ""
+	}
+	gone := func(w *town) {
+		w.hand("ana", "d1", hour)
+		w.joins("ana", "PA_1")
+		w.home.misbehave(away)
+		w.leaves("ana", "PA_1", "CLIENT_INITIATED")
+		require.Equal(w.t, []string{"sending"}, w.rows())
+	}
+	for name, test := range map[string]func(w *town){
+		"it joins, then hands over": func(w *town) {
+			w.set("ana", "PA_2")
+			w.hand("ana", "d2", hour)
+		},
+		"it hands over, then joins": func(w *town) {
+			w.hand("ana", "d2", hour)
+			w.joins("ana", "PA_2")
+		},
+		"it hands over by its other identity": func(w *town) {
+			w.hand("hash", "d2", hour, func(d *matrixrtc.DelayedLeave) { d.Also = "ana" })
+			w.joins("ana", "PA_2")
+		},
+		"between them is a restart": func(w *town) {
+			w.hand("ana", "d2", hour)
+			w.stop()
+			w.set("ana", "PA_2")
+			w.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTown(t, func(w *town) {
+				gone(w)
+				test(w)
+				w.pass(time.Minute)
+				w.home.misbehave(nil)
+				w.pass(20 * time.Minute)
+				require.Empty(w.t, w.home.got("send", "d1")[1:], "it was tried once, before")
+				require.Equal(w.t, "cancelled", w.home.fate("d1"))
+				w.pass(2 * hour)
+				require.Empty(w.t, w.home.fate("d2"))
+			})
+		})
+	}
+}
+
+// Times that were stored seem to be from the future when a clock is set back.
+func TestTheClockIsSetBack(t *testing.T) {
+	ahead := func(w *town) {
+		w.stop()
+		later := time.Now().Add(hour).UnixMilli()
+		_, err := w.db.Exec(w.t.Context(), "UPDATE delayed_leave SET created_at = $1, restarted_at = $1", later)
+		require.NoError(w.t, err)
+		w.start()
+		w.settle()
+	}
+	for name, test := range map[string]func(w *town){
+		"who is in a call stays": func(w *town) {
+			w.hand("ana", "d1", 2*time.Minute)
+			w.joins("ana", "PA_1")
+			ahead(w)
+			w.pass(30 * time.Minute)
+			require.Empty(w.t, w.home.fate("d1"))
+		},
+		"the newest leave counts": func(w *town) {
+			w.hand("ana", "d1", 2*hour)
+			w.joins("ana", "PA_1")
+			ahead(w)
+			w.hand("ana", "d2", 2*hour)
+			w.pass(10 * time.Minute)
+			require.Equal(w.t, "cancelled", w.home.fate("d1"))
+			require.Empty(w.t, w.home.fate("d2"))
+			w.leaves("ana", "PA_1", "CLIENT_INITIATED")
+			require.Equal(w.t, "sent", w.home.fate("d2"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) { inTown(t, test) })
+	}
+}
+
 // An SFU that dies takes nobody out of a call.
 func TestSFUOutage(t *testing.T) {
 	crowd := func(w *town) (names []matrixrtc.Identity) {

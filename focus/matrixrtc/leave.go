@@ -48,7 +48,19 @@ type DelayedLeave struct {
 	Delay time.Duration
 }
 
+// ScheduledEvent is what a homeserver says of a delayed event (MSC4140).
+type ScheduledEvent struct {
+	RoomID id.RoomID
+	// Delay is what it was scheduled with, as the homeserver says it.
+	Delay time.Duration
+}
+
 var (
+	// ErrNoEvent is returned for a delayed event that the user has not
+	// scheduled, or that is not to come any more.
+	ErrNoEvent = errors.New("the user has no such delayed event")
+	// ErrEventHidden is returned where we may not look at delayed events.
+	ErrEventHidden = errors.New("the delayed events of users are not shown to us")
 	// ErrTooManyLeaves is returned when somebody has handed over more leaves
 	// than they can have calls.
 	ErrTooManyLeaves = errors.New("too many delayed leaves")

@@ -39,6 +39,10 @@ const ProbeAnswer = `{"passerelle":true}`
 // answered as unknown.
 var route = regexp.MustCompile(`^/_matrix/(client|federation)/(?:v1|unstable/io\.element\.msc4195)/rtc/livekit/(get_token|delegate_delayed_leave)$`)
 
+// ping is asked by the homeserver itself (application service API,
+// "Pinging"), with {transaction_id}; there is nothing in it to answer to.
+const ping = "/_matrix/app/v1/ping"
+
 // Handler answers a request of a caller for whom the homeserver vouches. The
 // answer is a JSON object, and its status is not 401.
 type Handler func(w http.ResponseWriter, r *http.Request, caller matrixrtc.Caller)
@@ -86,6 +90,14 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusForbidden, "M_FORBIDDEN", "this is for the homeserver alone")
 		return
 	}
+	if r.URL.Path == ping {
+		if r.Method != http.MethodPost {
+			refuseMethod(w)
+			return
+		}
+		answerWith(w, http.StatusOK, "{}")
+		return
+	}
 	caller, ok := callerOf(r)
 	if !ok {
 		l.refused.WithLabelValues("caller").Inc()
@@ -102,8 +114,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		found[2] != "get_token" && (caller.Origin != "" || l.delegate == nil):
 		answer(w, http.StatusNotFound, "M_UNRECOGNIZED", "no such route")
 	case r.Method != http.MethodPost:
-		w.Header().Set("Allow", "POST")
-		answer(w, http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "write POST")
+		refuseMethod(w)
 	case found[2] == "get_token":
 		l.token(w, r, caller)
 	default:
@@ -158,6 +169,11 @@ func (l *Listener) recovered(w http.ResponseWriter) {
 		l.log.Error().Bytes("stack", debug.Stack()).Msg("A request handler panicked")
 		answer(w, http.StatusBadGateway, "M_UNKNOWN", "the service failed")
 	}
+}
+
+func refuseMethod(w http.ResponseWriter) {
+	w.Header().Set("Allow", "POST")
+	answer(w, http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "write POST")
 }
 
 func answer(w http.ResponseWriter, status int, code, text string) {

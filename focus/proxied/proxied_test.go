@@ -162,6 +162,24 @@ func TestWhoIsNotTheHomeserver(t *testing.T) {
 	}
 }
 
+// TestPing: the homeserver asks it in its own name.
+func TestPing(t *testing.T) {
+	const path = "/_matrix/app/v1/ping"
+	ask := func(method, token string) (int, string) {
+		return newListener(true).ask(t, method, path, header("Authorization", "Bearer "+token), strings.NewReader(`{"transaction_id":"t1"}`))
+	}
+	status, body := ask(http.MethodPost, hsToken)
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, "{}", body)
+	status, body = ask(http.MethodPost, "x"+hsToken)
+	require.Equal(t, http.StatusForbidden, status)
+	require.Contains(t, body, "M_FORBIDDEN")
+	status, _ = newListener(true).ask(t, http.MethodPost, path, header(), unread{t})
+	require.Equal(t, http.StatusForbidden, status)
+	status, _ = ask(http.MethodGet, hsToken)
+	require.Equal(t, http.StatusMethodNotAllowed, status)
+}
+
 func TestAPanicIsAnAnswer(t *testing.T) {
 	l := &listener{Listener: proxied.New(proxied.Options{
 		HSToken: hsToken, Log: zerolog.Nop(), Registerer: prometheus.NewRegistry(),
