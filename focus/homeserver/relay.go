@@ -18,7 +18,11 @@ var ErrNoProxy = errors.New("the homeserver carries no requests to others for us
 
 // Post has the homeserver send the body to a path below
 // /_matrix/federation/…/rtc/livekit of another homeserver, which it signs for
-// (MSC4512, fed_proxy), and returns that one's status and JSON object.
+// (MSC4512, fed_proxy), and returns that one's status and JSON, which may be of
+// any shape and nothing at all. An error means that there was no answer of it:
+// [ErrNoProxy], a [Refusal] of our own homeserver, or why that one was silent.
+// Ours refuses a wrong destination or path with codes of their own; those are
+// our mistakes, and no sign that it carries nothing.
 func (c *Client) Post(ctx context.Context, server, path string, body any) (status int, content json.RawMessage, err error) {
 	var answer struct {
 		Status  int             `json:"status"`
