@@ -26,7 +26,10 @@ type silentPeer struct {
 	mu    sync.Mutex
 	under int
 	letGo chan struct{}
+	once  sync.Once
 }
+
+func (p *silentPeer) answer() { p.once.Do(func() { close(p.letGo) }) }
 
 func (p *silentPeer) Post(ctx context.Context, _, _ string, _ any) (int, json.RawMessage, error) {
 	p.count(1)
@@ -67,7 +70,10 @@ func inBubble(t *testing.T, test func(t *testing.T, r *relaying)) {
 			for n := range 4 {
 				r.access[fmt.Sprintf("peer%d.example", n)] = matrixrtc.Access{Join: true}
 			}
+			defer r.waiting.Wait() // also when the test fails
+			defer r.peer.answer()
 			test(t, r)
+			r.waiting.Wait()
 			require.Zero(t, r.peer.underWay())
 		})
 		require.Zero(t, count(t, db, "call_session"))
@@ -116,7 +122,7 @@ func TestRelayOnceAtATime(t *testing.T) {
 		r.begin(t, "ana", "!b", "peer0.example")
 		r.begin(t, "ana", "!a", "peer1.example")
 		r.begin(t, "bo", "!a", "peer0.example")
-		close(r.peer.letGo)
+		r.peer.answer()
 		r.waiting.Wait()
 		require.Equal(t, http.StatusOK, r.ask(t.Context(), "ana", "!a", "peer0.example").Code, "it may come back")
 	})
@@ -135,7 +141,7 @@ func TestRelaysAreBounded(t *testing.T) {
 		}
 		require.Equal(t, 24, r.peer.underWay())
 		r.refused(t, "eve", "!a", "peer3.example")
-		close(r.peer.letGo)
+		r.peer.answer()
 		r.waiting.Wait()
 		for server := range 4 {
 			require.Equal(t, http.StatusOK, r.ask(t.Context(), "eve", "!a", fmt.Sprintf("peer%d.example", server)).Code)
@@ -159,7 +165,7 @@ func TestRelayEnds(t *testing.T) {
 		require.Equal(t, http.StatusBadGateway, r.ask(impatient, "ana", "!a", "peer0.example").Code)
 		require.Equal(t, time.Second, time.Since(began))
 
-		close(r.peer.letGo)
+		r.peer.answer()
 		require.Equal(t, http.StatusOK, r.ask(t.Context(), "ana", "!a", "peer0.example").Code)
 	})
 }
@@ -167,7 +173,7 @@ func TestRelayEnds(t *testing.T) {
 // TestRelayLimits: what a relay costs counts as any token request of the user.
 func TestRelayLimits(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *relaying) {
-		close(r.peer.letGo)
+		r.peer.answer()
 		for _, who := range []string{"server own.example", "user @ana:own.example"} {
 			r.wait = map[string]time.Duration{who: time.Second}
 			r.refused(t, "ana", "!a", "peer0.example")
