@@ -169,14 +169,21 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 			return "", err
 		}
 	}
-	if s.shared {
-		grant.Term = matrixrtc.UnknownTerm // nobody else knows what it means
-	}
+	grant.Term = s.termOf(grant.Term)
 	token, err := s.tokens.Sign(grant)
 	if err != nil {
 		return "", err
 	}
 	return token, nil
+}
+
+// termOf is a term as it stands in a token: in none for a shared SFU, where
+// nobody else knows what it means.
+func (s *Service) termOf(term int64) int64 {
+	if s.shared {
+		return matrixrtc.UnknownTerm
+	}
+	return term
 }
 
 // record stores a grant, where anybody would ever ask for it, and returns its

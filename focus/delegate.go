@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -129,8 +130,9 @@ func (s *Service) delegate(ctx context.Context, r *tokenRequest, user id.UserID)
 		DelayID:  r.delay.DelayID,
 		Delay:    r.delay.DelayTimeout.duration(),
 	}
-	if r.route != routeLegacy && r.deviceID != "" {
-		// The same client may have asked for its token at /sfu/get.
+	if r.route != routeLegacy && r.deviceID != "" && !strings.Contains(string(r.deviceID), ":") {
+		// The same client may have asked for its token at /sfu/get, which takes
+		// no colon: the identity could be that of another server's user.
 		leave.Also = member.LegacyIdentity()
 	}
 	err := s.leaves.Delegate(ctx, leave)

@@ -85,6 +85,19 @@ func TestDelegation(t *testing.T) {
 	})
 }
 
+// A device ID with a colon makes no other identity: @ana:hs with 8448:D would be
+// @ana:hs:8448 with D, whose leave is not ana's to replace.
+func TestALeaveIsForNobodyElse(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		status, body := w.ask(t, delegateRoute, delayed(strings.Replace(standaloneRequest, `"DEV"`, `"8448:D"`, 1), pair))
+		require.Equal(t, http.StatusOK, status, body)
+		require.Len(t, w.leaves.got, 1)
+		require.Empty(t, w.leaves.got[0].Also)
+		require.Equal(t, matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "8448:D", ID: "m"}.HashedIdentity(), w.leaves.got[0].Identity)
+	})
+}
+
 // Nothing is made for a request whose leave is refused, and the answer is the
 // one that clients understand.
 func TestRefusedDelegations(t *testing.T) {

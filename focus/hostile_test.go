@@ -18,6 +18,7 @@ import (
 
 	"passerelle/focus"
 	"passerelle/focus/matrixrtc"
+	"passerelle/migrations"
 	"passerelle/migrations/migrationstest"
 )
 
@@ -132,6 +133,49 @@ func TestTheNewestGrantsStay(t *testing.T) {
 		}
 		require.ErrorIs(t, passes(1), focus.ErrNotAdmitted)
 	})
+}
+
+// What one process gives while another clears up behind somebody else stays.
+func TestAGrantGivenMeanwhileStays(t *testing.T) {
+	db, err := migrations.Open(t.Context(), migrationstest.Postgres(t))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	w := newWorld(t, db)
+	at := time.Now()
+	for n := range 101 {
+		room := matrixrtc.SFURoom("busy")
+		if n == 0 {
+			room = "left"
+		}
+		_, err := w.store.PutGrant(t.Context(), focus.GrantRow{
+			Grant: matrixrtc.Grant{Room: room, Identity: matrixrtc.Identity(strconv.Itoa(n))},
+			Slot:  matrixrtc.SlotKey{RoomID: id.RoomID("!" + room), SlotID: "s"}, Member: matrixrtc.Member{UserID: "@ana:own.example"},
+			Membership: "unverified", SFU: "embedded", IssuedAt: at.Add(time.Duration(n) * time.Millisecond), ExpiresAt: at.Add(time.Hour),
+		})
+		require.NoError(t, err)
+	}
+	for range 24 {
+		require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example"))
+	}
+	other, err := db.RawDB.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = other.ExecContext(t.Context(), `INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
+		can_publish, may_create, issued_at, expires_at) VALUES ('left', 'bo', '@bo:own.example', '', '', '', '', true, true, 1, 2)`)
+	require.NoError(t, err)
+	trimmed := make(chan error, 1)
+	go func() { trimmed <- w.store.TrimGrants(t.Context(), "@ana:own.example") }()
+	require.Eventually(t, func() bool {
+		var waiting int
+		err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
+		return err == nil && waiting == 1
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, other.Commit())
+	require.NoError(t, <-trimmed)
+	standing, err := w.store.Standing(t.Context(), "left", "bo")
+	require.NoError(t, err)
+	require.True(t, standing.Living())
+	require.Equal(t, 101, count(t, db, "call_grant"), "the oldest of the user's is gone")
 }
 
 // stuck is a Verifier that answers for no user of slow.example.

@@ -91,7 +91,7 @@ func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
 		UpdateOwnMetadata: s.metadata,
 	}
-	grant.Term = held.Term
+	grant.Term = s.termOf(held.Term)
 	if held.MayCreate && access.Create {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {

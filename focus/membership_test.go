@@ -14,6 +14,7 @@ import (
 	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/id"
 
+	"passerelle/focus"
 	"passerelle/focus/matrixrtc"
 	"passerelle/migrations/migrationstest"
 )
@@ -156,6 +157,21 @@ func TestSilentHomeserver(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// TestSilentHomeserverOfASharedSFU: what is given again is what was given.
+func TestSilentHomeserverOfASharedSFU(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorldWith(t, db, func(o *focus.Options) { required(o); o.SharedSFU = true })
+		w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": true}
+		status, body := w.ask(t, "/get_token", standaloneRequest)
+		require.Equal(t, http.StatusOK, status, body)
+		w.members.silent = errors.New("silent")
+		status, body = w.ask(t, "/get_token", standaloneRequest)
+		require.Equal(t, http.StatusOK, status, body)
+		require.EqualValues(t, matrixrtc.UnknownTerm, w.signed[0].Term)
+		require.EqualValues(t, matrixrtc.UnknownTerm, w.signed[1].Term)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/focus/matrixrtc"
@@ -35,8 +36,9 @@ const (
 			ORDER BY g.issued_at DESC, g.sfu_room, g.identity
 			LIMIT 1000000000 OFFSET $2)
 		RETURNING sfu_room, issued_at`
-	// One that another process is just giving to somebody stays, if that writes
-	// the session's row: PostgreSQL looks at the first condition again then.
+	// PostgreSQL takes the row without looking again at who came while it waited
+	// for it, so it is locked first, by a statement of its own.
+	lockSession = `SELECT sfu_room FROM call_session WHERE sfu_room = $1 FOR UPDATE`
 	trimSession = `
 		DELETE FROM call_session WHERE sfu_room = $1 AND last_granted_at <= $2
 			AND NOT EXISTS (SELECT 1 FROM call_grant g WHERE g.sfu_room = call_session.sfu_room)
@@ -86,6 +88,11 @@ func (s *Store) trimUser(ctx context.Context, user id.UserID) error {
 		return err
 	}
 	for _, room := range slices.Sorted(maps.Keys(rooms)) {
+		if s.db.Dialect == dbutil.Postgres {
+			if _, err := s.db.Exec(ctx, lockSession, room); err != nil {
+				return err
+			}
+		}
 		if _, err := s.db.Exec(ctx, trimSession, room, rooms[room]); err != nil {
 			return err
 		}

@@ -43,6 +43,8 @@ type connection struct {
 	// code is the WebSocket close code (RFC 6455, 7.4) that the client is sent,
 	// 0 if none.
 	code closeCode
+	// lost: the client did not take what it was sent.
+	lost bool
 }
 
 type outcome int

@@ -108,6 +108,11 @@ func (d *Door) Serve(w http.ResponseWriter, r *http.Request, route string) {
 		d.refuse(w, http.StatusForbidden, "token_count", reason)
 		return
 	}
+	if r.URL.Query().Has("publish") {
+		// LiveKit would add it to the identity, to one that has no grant.
+		d.refuse(w, http.StatusForbidden, "publish", "the parameter publish is not served here")
+		return
+	}
 	question := strings.HasSuffix(route, "/validate")
 	if !question && !isUpgrade(r) {
 		// Not 404, which LiveKit answers: clients would look for an older route.

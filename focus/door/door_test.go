@@ -128,6 +128,8 @@ func TestDoorRefuses(t *testing.T) {
 		"broken escape":          {"GET", "?access_token=%zz", nil, 403, false},
 		"too long":               {"GET", "?access_token=" + long, nil, 403, false},
 		"in the header":          {"GET", "", []string{"Bearer bad"}, 403, true},
+		"another identity":       {"GET", "?access_token=good&publish=x", nil, 403, false},
+		"and an empty one":       {"GET", "?publish&access_token=good", nil, 403, false},
 		"POST":                   {"POST", "?access_token=good", nil, 405, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,6 +183,44 @@ func TestConnectionsEndWithTheDoor(t *testing.T) {
 	require.NoError(t, err)
 	_ = answer.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode, "nobody comes in any more")
+}
+
+// A client that reads nothing holds up neither the end of the service nor that
+// of its own connection.
+func TestWhoReadsNothingHoldsNobodyUp(t *testing.T) {
+	for name, end := range map[string]func(*door.Door){
+		"stop": func(*door.Door) {},
+		"cut":  func(d *door.Door) { d.Cut("room", "ana") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			full := make(chan struct{})
+			sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c, err := websocket.Accept(w, r, nil)
+				if err != nil {
+					return
+				}
+				defer c.CloseNow()
+				for err == nil {
+					moment, cancel := context.WithTimeout(r.Context(), 500*time.Millisecond)
+					err = c.Write(moment, websocket.MessageBinary, make([]byte, 64<<10))
+					cancel()
+				}
+				close(full) // nobody takes anything any more
+			}))
+			defer sfu.Close()
+			address, err := url.Parse(sfu.URL)
+			require.NoError(t, err)
+			server, d := serve(t, admitGood(address))
+			c, _, err := websocket.Dial(t.Context(), server.URL+"/rtc?access_token=good", nil)
+			require.NoError(t, err)
+			defer c.CloseNow()
+			<-full
+			end(d)
+			over, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.NoError(t, d.Stop(over))
+		})
+	}
 }
 
 // dial connects with a good token, and says a word to be sure.
@@ -300,18 +340,19 @@ func waitEmpty(t *testing.T, d *door.Door) {
 func TestTheSFUsRefusals(t *testing.T) {
 	for _, c := range []struct {
 		sfu, client int
-		body        string
+		said, body  string
 	}{
-		{404, 404, "requested room does not exist"},
-		{429, 429, "requested room does not exist"},
-		{503, 503, "requested room does not exist"},
-		{401, 503, "the media server is not available\n"},
-		{403, 503, "the media server is not available\n"},
+		{404, 404, "requested room does not exist", "requested room does not exist"},
+		{429, 429, "requested room does not exist", "requested room does not exist"},
+		{503, 503, "requested room does not exist", "requested room does not exist"},
+		{401, 503, "invalid API key: door-key", "the media server is not available\n"},
+		{403, 503, "requested room does not exist", "the media server is not available\n"},
+		{401, 403, "no permissions to access the room", "the parameters ask for more than the token gives\n"},
 	} {
 		sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "https://sfu.example")
 			w.WriteHeader(c.sfu)
-			_, _ = io.WriteString(w, "requested room does not exist")
+			_, _ = io.WriteString(w, c.said)
 		}))
 		address, err := url.Parse(sfu.URL)
 		require.NoError(t, err)

@@ -27,6 +27,9 @@ const (
 	// farewell is how long the SFU's last words to a client that was cut may
 	// take.
 	farewell = 100 * time.Millisecond
+	// lastWrite is how long a side may take to accept a buffer when everything
+	// ends.
+	lastWrite = 500 * time.Millisecond
 	// lingerTime and lingerBytes bound the wait for a client to take notice of
 	// the end. A connection that is closed with unread bytes is reset, and the
 	// last words might be lost with it.
@@ -60,6 +63,9 @@ func (c *connection) finish(code closeCode, after time.Duration) {
 	}
 	_ = c.client.SetReadDeadline(time.Unix(1, 0))
 	_ = c.sfu.SetReadDeadline(c.over)
+	// Who is writing to a side that takes nothing ends soon, too.
+	_ = c.client.SetWriteDeadline(c.over.Add(lastWrite))
+	_ = c.sfu.SetWriteDeadline(c.over.Add(lastWrite))
 }
 
 // arm sets the time for the next read from a side.
@@ -126,8 +132,19 @@ func (c *connection) copy(to, from net.Conn, look *frames, early []byte) closeCo
 }
 
 func (c *connection) write(to net.Conn, b []byte) error {
-	_ = to.SetWriteDeadline(time.Now().Add(writeTimeout))
+	c.mu.Lock()
+	until := time.Now().Add(writeTimeout)
+	if !c.over.IsZero() {
+		until = c.over.Add(lastWrite)
+	}
+	_ = to.SetWriteDeadline(until)
+	c.mu.Unlock()
 	_, err := to.Write(b)
+	if err != nil && to == c.client {
+		c.mu.Lock()
+		c.lost = true
+		c.mu.Unlock()
+	}
 	return err
 }
 
@@ -137,14 +154,17 @@ func (c *connection) write(to net.Conn, b []byte) error {
 func (c *connection) goodbye(speakable bool) {
 	defer c.client.Close()
 	c.mu.Lock()
-	code := c.code
+	code, lost := c.code, c.lost
 	c.mu.Unlock()
-	_ = c.client.SetDeadline(time.Now().Add(lingerTime))
 	if code != 0 {
 		c.door.metrics.ended.WithLabelValues(endings[code]).Inc()
-		if speakable {
-			_, _ = c.client.Write(closeFrame(code))
-		}
+	}
+	if lost {
+		return // in the middle of a frame, to who takes no more
+	}
+	_ = c.client.SetDeadline(time.Now().Add(lingerTime))
+	if code != 0 && speakable {
+		_, _ = c.client.Write(closeFrame(code))
 	}
 	if half, ok := c.client.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c.client, lingerBytes)

@@ -161,11 +161,20 @@ func dial(ctx context.Context, to *url.URL) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
+// notPermitted is LiveKit's text, with 401, for parameters that ask for more
+// than the token gives: attributes or metadata of one's own.
+const notPermitted = "no permissions to access the room"
+
 // relay answers with what the SFU said instead of a connection: its status and
 // text, none of its headers. That it does not know our own key is no fault of
 // the client's; and LiveKit repeats the token in that answer.
 func (d *Door) relay(w http.ResponseWriter, answer *http.Response) {
 	if answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+		if strings.TrimSpace(string(text)) == notPermitted {
+			d.refuse(w, http.StatusForbidden, "parameters", "the parameters ask for more than the token gives")
+			return
+		}
 		d.options.Log.Error().Int("status", answer.StatusCode).Msg("The SFU does not accept our token; is its API key ours, and its clock right?")
 		d.refuse(w, http.StatusServiceUnavailable, "upstream", "the media server is not available")
 		return

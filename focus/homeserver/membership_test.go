@@ -302,3 +302,15 @@ func TestHere(t *testing.T) {
 	require.True(t, here)
 	require.Contains(t, f.asked[0], "server_name=own.example")
 }
+
+// TestHereIsNoGuess: a homeserver that does not understand the question has
+// not said that nobody is there.
+func TestHereIsNoGuess(t *testing.T) {
+	for _, code := range []string{"M_INVALID_PARAM", "M_MISSING_PARAM", "M_UNRECOGNIZED"} {
+		_, err := membership(always(400, `{"errcode":"`+code+`"}`)).Here(t.Context(), room)
+		require.Error(t, err, code)
+	}
+	here, err := membership(always(200, `{"joined":false}`)).Here(t.Context(), room)
+	require.NoError(t, err)
+	require.False(t, here)
+}

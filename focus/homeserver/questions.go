@@ -23,10 +23,10 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 	if !strings.HasPrefix(string(user), "@") {
 		return false, nil
 	}
-	joined, err := c.isJoined(ctx, room, "mxid", string(user))
+	joined, err := c.memberJoined(ctx, room, "mxid", string(user))
 	if refused(err, http.StatusBadRequest, "M_MISSING_PARAM") {
 		// The newest text of the proposal calls the parameter so.
-		joined, err = c.isJoined(ctx, room, "user_id", string(user))
+		joined, err = c.memberJoined(ctx, room, "user_id", string(user))
 	}
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
 		if members, memberErr := c.joinedMembers(ctx, room); memberErr == nil {
@@ -36,8 +36,19 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 	return joined, err
 }
 
+// memberJoined is isJoined for a user, who is in no room that the homeserver
+// calls malformed.
+func (c *Client) memberJoined(ctx context.Context, room id.RoomID, parameter, user string) (bool, error) {
+	joined, err := c.isJoined(ctx, room, parameter, user)
+	if refused(err, http.StatusBadRequest, "M_INVALID_PARAM") {
+		return false, nil
+	}
+	return joined, err
+}
+
 // ServerJoined asks whether anybody of the server is joined to the room
-// (MSC4502).
+// (MSC4502). A homeserver that only says that it does not understand the
+// question has not said no: a no ends the calls of everybody in the room.
 func (c *Client) ServerJoined(ctx context.Context, room id.RoomID, server string) (bool, error) {
 	return c.isJoined(ctx, room, "server_name", server)
 }
@@ -55,8 +66,6 @@ func (c *Client) isJoined(ctx context.Context, room id.RoomID, parameter, value 
 		query: url.Values{parameter: {value}},
 	}, &answer)
 	switch {
-	case refused(err, http.StatusBadRequest, "M_INVALID_PARAM"):
-		return false, nil
 	case err != nil:
 		return false, err
 	case answer.Joined == nil:

@@ -47,6 +47,7 @@ type town struct {
 
 	mu      sync.Mutex
 	present map[matrixrtc.Identity]string // SID
+	slow    time.Duration                 // is how long the SFU takes to answer
 	sfuDown bool
 	lies    func(who matrixrtc.Identity) bool // says "not found"
 	looks   int
@@ -71,6 +72,12 @@ func (w *town) Own() (leave.API, bool) {
 func (w *town) Participant(_ context.Context, in matrixrtc.SFURoom, who matrixrtc.Identity) (matrixrtc.Participant, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// What is answered was so when it was asked.
+	defer func(slow time.Duration) {
+		w.mu.Unlock()
+		time.Sleep(slow)
+		w.mu.Lock()
+	}(w.slow)
 	w.looks++
 	if w.sfuDown {
 		return matrixrtc.Participant{}, false, errors.New("connection refused")

@@ -197,6 +197,18 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 			require.Empty(w.t, w.home.got("send", ""))
 			require.Empty(w.t, w.home.fate("d1"))
 		},
+		"it reconnects while a look that is older finds nobody": func(w *town) {
+			w.timing.MissPause, w.slow = 0, 500*time.Millisecond
+			w.stop()
+			w.start()
+			w.hand("ana", "d1", hour) // looks
+			w.report(matrixrtc.ParticipantJoined, "ana", "", "")
+			w.report(matrixrtc.ParticipantLeft, "ana", "", "DUPLICATE_IDENTITY")
+			w.set("ana", "PA_2")
+			w.pass(2 * hour)
+			require.Empty(w.t, w.home.got("send", ""))
+			require.Empty(w.t, w.home.fate("d1"))
+		},
 		"it reconnects: joined, then left": func(w *town) {
 			for _, reason := range []string{"DUPLICATE_IDENTITY", "MIGRATION", "STATE_MISMATCH", "CLIENT_INITIATED", "SIGNAL_CLOSE"} {
 				w.hand("ana", "d"+reason, hour)

@@ -18,7 +18,7 @@ func (l *Leaves) queueLook(t *task) {
 	if t.reported {
 		due = time.Time{}
 	}
-	t.looking = true
+	t.looking, t.look = true, time.Time{}
 	heap.Push(&l.sfu.queue, &op{lane: l.sfu, due: due, begin: func() {
 		began, room := time.Now(), t.Room
 		names := []matrixrtc.Identity{t.Identity}
@@ -56,7 +56,7 @@ func (l *Leaves) ask(room matrixrtc.SFURoom, names []matrixrtc.Identity) ([]matr
 // looked takes in an answer of the SFU.
 func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, err error) {
 	now := time.Now()
-	t.looking, t.look = false, time.Time{}
+	t.looking = false
 	outage := l.sfu.failures > 0
 	if err != nil {
 		l.sfu.ended(answer{verdict: unreachable}, now, func(n int) time.Duration { return min(l.backoff(n), sfuPause) })
@@ -64,7 +64,7 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 		case !t.live():
 		case t.State == Connected && t.reported && l.timing.SilenceConfirms:
 			l.gone(t, now)
-		default:
+		case t.look.IsZero():
 			t.look = now // the SFU's lane says when
 		}
 		return
@@ -75,6 +75,9 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 	}
 	if !t.live() {
 		return
+	}
+	if len(seen) == 0 && !t.look.IsZero() {
+		return // what was reported meanwhile is newer, and has planned its own look
 	}
 	stale := false
 	for _, p := range seen {

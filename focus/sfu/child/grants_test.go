@@ -1,9 +1,11 @@
 package child_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,16 @@ func TestWhatATokenOfOursCannotDo(t *testing.T) {
 		}
 		require.GreaterOrEqual(t, called["RoomService"], 3*11)
 		require.Equal(t, []string{roomName}, rooms(), "no room was made, and none deleted")
+	})
+
+	t.Run("attributes of one's own", func(t *testing.T) {
+		attributes := url.Values{"attributes": {base64.URLEncoding.EncodeToString([]byte(`{"role":"host"}`))}, "access_token": {sign(roomName)}}
+		status, body := call(t, f, http.MethodGet, "/rtc/validate?"+attributes.Encode(), "")
+		require.Equal(t, http.StatusUnauthorized, status)
+		require.Equal(t, "no permissions to access the room", body, "the door tells it by this from a key that the SFU does not know")
+		status, body = call(t, f, http.MethodGet, "/rtc/validate", "e30.e30.e30")
+		require.Equal(t, http.StatusUnauthorized, status)
+		require.NotContains(t, body, "no permissions")
 	})
 
 	t.Run("a room that nobody made", func(t *testing.T) {
