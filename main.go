@@ -7,6 +7,7 @@
 //	passerelle check [-config FILE]         that, and whether the homeserver is set up for it
 //	passerelle registration focus [-config FILE] [-out FILE] [-proxy-url URL]
 //	                                        write what the homeserver reads to know Passerelle
+//	passerelle transports [-config FILE]    print what the homeserver announces to clients
 //	passerelle version                      print the version
 //
 // `passerelle sfu` is the media server that serve starts as a child process.
@@ -43,6 +44,7 @@ const usage = `usage:
   passerelle check [-config FILE]         that, and whether the homeserver is set up for it
   passerelle registration focus [-config FILE] [-out FILE] [-proxy-url URL]
                                           write what the homeserver reads to know Passerelle
+  passerelle transports [-config FILE]    print what the homeserver announces to clients
   passerelle version                      print the version
 
 Without -config, PASSERELLE_CONFIG names the file, or config.yaml is read if
@@ -85,6 +87,8 @@ func run(args []string) int {
 		return check(*file, os.Stdout, os.Stderr)
 	case "registration":
 		return registration(registrationSettings{*file, out, proxyURL}, os.Stdout, os.Stderr)
+	case "transports":
+		return transports(*file, os.Stdout, os.Stderr)
 	case "version":
 		fmt.Println("passerelle", version())
 		return 0

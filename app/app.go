@@ -257,6 +257,10 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	if a.members != nil {
 		members = a.members
 	}
+	var others focus.Remote
+	if a.home != nil {
+		others = remote{a.home}
+	}
 	a.focus, err = focus.New(focus.Options{
 		Config:          c.Focus,
 		Store:           focus.NewStore(a.database, a.synced),
@@ -268,6 +272,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Limits:          a.limits,
 		RoomsKeptInMind: roomsKeptInMind,
 		Members:         members,
+		Remote:          others,
 		MembersEvery:    focus.MembersEvery,
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,

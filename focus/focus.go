@@ -95,6 +95,9 @@ type Options struct {
 	RoomsKeptInMind time.Duration
 	// Members says who is in a room; nil where nobody can be asked.
 	Members Members
+	// Remote reaches the services beside other homeservers; nil where there is
+	// no way to them.
+	Remote Remote
 	// MembersEvery is how often it is asked whether those in calls are still in
 	// their rooms: the longest that somebody who was thrown out of a room stays
 	// in its call. 0 is never; else it is a millisecond at least.
@@ -143,6 +146,7 @@ type Service struct {
 	limits   Limits
 	members  Members
 	leaves   Leaves
+	remote   Remote
 	// membersEvery is 0 where nobody asks again.
 	membersEvery time.Duration
 	// serverName is our homeserver's.
@@ -158,6 +162,7 @@ type Service struct {
 	// ensured are the rooms that the SFU was asked to have lately.
 	ensured  *recent
 	gate     *gate
+	relays   *relays
 	proofs   *proofs
 	openings *openings
 	// door and observers are set before anything runs.
@@ -189,6 +194,7 @@ func New(o Options) (*Service, error) {
 		members:    o.Members,
 		serverName: o.ServerName,
 		leaves:     o.Leaves,
+		remote:     o.Remote,
 		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
@@ -198,6 +204,7 @@ func New(o Options) (*Service, error) {
 		observers:  o.Observers,
 		ensured:    newRecent(o.RoomsKeptInMind),
 		gate:       newGate(maxInWork),
+		relays:     newRelays(),
 		proofs:     newProofs(maxProofs),
 		openings:   newOpenings(),
 		log:        o.Log,

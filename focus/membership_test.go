@@ -219,7 +219,7 @@ func TestVouched(t *testing.T) {
 			"another path":                  {own, replace("/prefix", "/prefix/x").Replace(vouchedRequest), 400, invalid, 0},
 			"another spelling":              {own, replace("rtc.own.example/prefix", "RTC.own.example:443/prefix/").Replace(vouchedRequest), 200, "signed", 1},
 			"own server by name":            {own, replace(`{`, `{"server_name":"own.example",`).Replace(vouchedRequest), 200, "signed", 1},
-			"another server's SFU":          {own, replace(`{`, `{"server_name":"friend.example",`).Replace(vouchedRequest), 502, `"errcode":"M_UNKNOWN"`, 0},
+			"another server's SFU":          {own, replace(`{`, `{"server_name":"friend.example",`).Replace(vouchedRequest), 404, `"errcode":"M_NOT_FOUND"`, 0},
 			"user of another server":        {friend, replace("@bo:friend", "@eve:evil").Replace(federatedRequest), 403, forbidden, 0},
 			"one of ours, claimed by them":  {friend, replace("@bo:friend", "@ana:own").Replace(federatedRequest), 403, forbidden, 0},
 			"a server whose name begins so": {friend, replace("@bo:friend.example", "@bo:friend.example.evil").Replace(federatedRequest), 403, forbidden, 0},

@@ -37,6 +37,9 @@ const (
 	routeProxied route = "proxied"
 	// routeFederated is get_token of other homeservers, handed over by ours.
 	routeFederated route = "federated"
+	// routeRelayed is get_token of our own homeserver's users for the SFU of
+	// another server, which says yes or no.
+	routeRelayed route = "relayed"
 	// routeDelegate is POST /delegate_delayed_leave, which gives no token.
 	routeDelegate route = "delegate"
 	// routeProxiedDelegate is the same of our own homeserver's users, handed

@@ -19,11 +19,6 @@ var (
 	// errForeignUser is for a homeserver that speaks for users who are not its
 	// own.
 	errForeignUser = mautrix.MForbidden.WithMessage("the user is not one of the homeserver that asks")
-	// errNotRelayed: every failure at another server is this to a client (MSC4195).
-	errNotRelayed = mautrix.RespError{
-		ErrCode: "M_UNKNOWN", StatusCode: http.StatusBadGateway,
-		Err: "the other server gave no token",
-	}
 )
 
 // vouchedBody is the body of get_token as the homeserver hands it over: of a
@@ -56,12 +51,13 @@ type vouchedAnswer struct {
 //	200 {jwt}            the token
 //	400 M_NOT_JSON       not JSON, or a field of the wrong type
 //	400 M_BAD_JSON       a field is missing, empty or impossible
-//	400 M_INVALID_PARAM  url is not our SFU
+//	400 M_INVALID_PARAM  url is not our SFU, or server_name no server of the policy
 //	403 M_FORBIDDEN      policy, membership, or a user of another server
+//	404 M_NOT_FOUND      the other server's service is not reached through homeservers
 //	413 M_TOO_LARGE      more than 64 KiB
 //	429 M_LIMIT_EXCEEDED to our users; to other servers 403, since their
 //	                     homeservers repeat what they were told to put off
-//	502 M_UNKNOWN        the homeserver, the SFU or the database is not available
+//	502 M_UNKNOWN        another server, the homeserver, the SFU or the database is not available
 func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller matrixrtc.Caller) {
 	started := time.Now()
 	way := routeProxied
@@ -71,7 +67,12 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	request, err := s.decodeVouched(r.Body, caller, way)
 	var token string
-	if err == nil {
+	switch {
+	case err != nil:
+	case request.sfuServer != "":
+		way = routeRelayed
+		token, err = s.relay(r.Context(), request)
+	default:
 		token, err = s.authorise(r.Context(), request)
 	}
 	s.metrics.answered(way, err, time.Since(started))
@@ -148,10 +149,12 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller, way rou
 		return nil, errForeignUser
 	case older && b.Member.ClaimedUserID != "" && b.Member.ClaimedUserID != r.vouched:
 		return nil, errForeignUser
-	case r.sfuServer != "" && r.sfuServer != s.serverName && way == routeProxiedDelegate:
+	}
+	if strings.EqualFold(r.sfuServer, s.serverName) {
+		r.sfuServer = ""
+	}
+	if r.sfuServer != "" && way == routeProxiedDelegate {
 		return nil, errOtherSFU
-	case r.sfuServer != "" && r.sfuServer != s.serverName:
-		return nil, errNotRelayed
 	}
 	return r, nil
 }

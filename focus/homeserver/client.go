@@ -2,6 +2,7 @@ package homeserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,6 +115,8 @@ type question struct {
 	query  url.Values
 	body   any // sent as JSON, unless nil
 	limit  int64
+	// timeout, unless it is zero, stands for questionTimeout.
+	timeout time.Duration
 }
 
 // ask puts the question and reads the answer into a value. Its errors are a
@@ -133,7 +136,7 @@ func (c *Client) ask(ctx context.Context, q question, into any) error {
 }
 
 func (c *Client) exchange(ctx context.Context, q question, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(q.timeout, questionTimeout))
 	defer cancel()
 	request, err := c.request(ctx, q)
 	if err != nil {

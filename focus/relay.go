@@ -1,0 +1,196 @@
+package focus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	// relayPath is where another homeserver hands a request to the service
+	// beside it (MSC4195; the path that homeservers have today).
+	relayPath = "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token"
+	// relayTimeout bounds one relay. Synapse alone would try for 90 seconds.
+	relayTimeout = 10 * time.Second
+	// maxRelays bounds the relays under way, and maxPeerRelays those to one
+	// server. They share our homeserver's connections with the questions who is
+	// in a room, which must find some free.
+	maxRelays     = 24
+	maxPeerRelays = 8
+	// maxJWT bounds the token of another service, in bytes.
+	maxJWT = 16 << 10
+	// maxReason bounds what another service says of a refusal, in bytes.
+	maxReason = 512
+)
+
+// ErrNoRelay is returned by a [Remote] that has no way to other homeservers.
+var ErrNoRelay = errors.New("our homeserver carries no requests to others")
+
+var (
+	errUnknownPeer = mautrix.MInvalidParam.WithMessage("server_name is no server whose media servers are used here")
+	// errNoFederation makes clients ask the other service themselves, by its
+	// livekit_service_url.
+	errNoFederation = mautrix.MNotFound.WithMessage("that server's service cannot be asked through the homeservers")
+	// errNotRelayed: every failure at another server is this to a client (MSC4195).
+	errNotRelayed = mautrix.RespError{
+		ErrCode: "M_UNKNOWN", StatusCode: http.StatusBadGateway,
+		Err: "the other server gave no token",
+	}
+)
+
+// Remote reaches the services beside other homeservers.
+type Remote interface {
+	// Post has our homeserver send the body to the path of another one, and
+	// returns that one's status and JSON. An error means that there was no
+	// answer; it is [ErrNoRelay] when there never will be one.
+	Post(ctx context.Context, server, path string, body any) (status int, content json.RawMessage, err error)
+}
+
+// relayBody is the body of get_token from one homeserver to another (MSC4195).
+// Those of before August 2026 have member in place of member_id.
+type relayBody struct {
+	UserID   id.UserID    `json:"user_id"`
+	URL      string       `json:"url"`
+	RoomID   id.RoomID    `json:"room_id"`
+	SlotID   string       `json:"slot_id"`
+	MemberID string       `json:"member_id,omitempty"`
+	Member   *relayMember `json:"member,omitempty"`
+}
+
+type relayMember struct {
+	ID              string      `json:"id"`
+	ClaimedUserID   id.UserID   `json:"claimed_user_id"`
+	ClaimedDeviceID id.DeviceID `json:"claimed_device_id"`
+}
+
+func (r *tokenRequest) relayBody() relayBody {
+	b := relayBody{UserID: r.vouched, URL: r.sfuURL, RoomID: r.slot.RoomID, SlotID: r.slot.SlotID}
+	if r.deviceID == "" {
+		b.MemberID = r.memberID
+	} else {
+		b.Member = &relayMember{ID: r.memberID, ClaimedUserID: r.vouched, ClaimedDeviceID: r.deviceID}
+	}
+	return b
+}
+
+// relay gets one of our own users a token for another server's SFU. The policy,
+// the limits and the user's membership come before anything goes out; what the
+// user may do there is the other service's to say.
+func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
+	switch {
+	case !s.policy.Access(r.server()).Join:
+		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
+	case !s.policy.Access(r.sfuServer).Join:
+		return "", errUnknownPeer
+	case s.remote == nil:
+		return "", errNoFederation
+	}
+	if err := limited(s.limits.Server(r.server())); err != nil {
+		return "", err
+	}
+	if err := limited(s.limits.User(r.vouched)); err != nil {
+		return "", err
+	}
+	leave, ok := s.relays.enter(r)
+	if !ok {
+		return "", limitError{busyWait}
+	}
+	defer leave()
+	if s.required() {
+		joined, err := s.joined(ctx, r.slot.RoomID, r.vouched)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%w (%w)", errMembershipUnknown, err)
+		case !joined:
+			return "", errNotJoined
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
+	defer cancel()
+	status, content, err := s.remote.Post(ctx, r.sfuServer, relayPath, r.relayBody())
+	switch {
+	case errors.Is(err, ErrNoRelay):
+		return "", errNoFederation
+	case err != nil:
+		s.log.Debug().Err(err).Str("server", r.sfuServer).Msg("No token from another server")
+		return "", errNotRelayed
+	}
+	return relayed(status, content)
+}
+
+// relayed reads what the other service has answered. The codes that pass are a
+// closed set.
+func relayed(status int, content json.RawMessage) (string, error) {
+	var answer struct {
+		JWT   string `json:"jwt"`
+		Code  string `json:"errcode"`
+		Error string `json:"error"`
+	}
+	if tooDeep(content) || json.Unmarshal(content, &answer) != nil {
+		return "", errNotRelayed
+	}
+	if len(answer.Error) > maxReason || strings.ContainsFunc(answer.Error, unicode.IsControl) {
+		answer.Error = "the other server refuses"
+	}
+	switch {
+	case status == http.StatusOK && answer.JWT != "" && len(answer.JWT) <= maxJWT:
+		return answer.JWT, nil
+	case status == http.StatusNotFound && answer.Code == "M_UNRECOGNIZED":
+		return "", errNoFederation // nobody there serves the path
+	}
+	switch fmt.Sprint(status, " ", answer.Code) {
+	case "403 M_FORBIDDEN", "403 M_LIMIT_EXCEEDED",
+		"400 M_INVALID_PARAM", "400 M_MISSING_PARAM", "400 M_BAD_JSON", "400 M_NOT_JSON":
+		return "", mautrix.RespError{ErrCode: answer.Code, StatusCode: status, Err: answer.Error}
+	}
+	return "", errNotRelayed
+}
+
+// relays are the requests to other servers under way.
+type relays struct {
+	mu    sync.Mutex
+	total int
+	of    map[string]int // by server, without zeros
+	under map[relayKey]struct{}
+}
+
+// relayKey: of one user one request for a room goes to a server at a time.
+type relayKey struct {
+	user   id.UserID
+	room   id.RoomID
+	server string
+}
+
+func newRelays() *relays { return &relays{of: map[string]int{}, under: map[relayKey]struct{}{}} }
+
+// enter admits a relay, at whose end leave is called, or refuses it.
+func (l *relays) enter(r *tokenRequest) (leave func(), ok bool) {
+	server := strings.ToLower(r.sfuServer)
+	key := relayKey{r.vouched, r.slot.RoomID, server}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, twice := l.under[key]; twice || l.total >= maxRelays || l.of[server] >= maxPeerRelays {
+		return nil, false
+	}
+	l.total++
+	l.of[server]++
+	l.under[key] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.total--
+		delete(l.under, key)
+		if l.of[server]--; l.of[server] == 0 {
+			delete(l.of, server)
+		}
+	}, true
+}
