@@ -76,11 +76,17 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 	if !t.live() {
 		return
 	}
-	stale := false
+	stale, joining := false, false
 	for _, p := range seen {
 		if t.over(p.SID) {
 			stale = true
 			continue
+		}
+		if !p.Joined && p.SID != t.active {
+			if l.stuck(t, p, now) {
+				continue
+			}
+			joining = true
 		}
 		for sid, as := range t.here {
 			if as == p.Identity && sid != p.SID {
@@ -90,17 +96,41 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 		l.arrived(t, p.SID, p.Identity, now)
 	}
 	switch {
+	case joining:
+		t.look = now.Add(max(l.timing.MissPause, l.timing.LookFirst))
 	case len(t.here) > 0 && !t.seen.Before(began):
 		if t.look.IsZero() {
 			l.lookAgain(t, now)
 		}
 	case t.State == Connected && t.goodbye:
 		l.gone(t, now)
-	case stale:
-		t.look = now.Add(l.timing.LookFirst) // its memory lags behind its report
+	case stale && (len(t.here) > 0 || l.lags(t, now)):
+		t.look = now.Add(l.timing.LookFirst)
 	default:
 		l.absent(t, now)
 	}
+}
+
+// stuck tells whether a connection has had its time to become active. LiveKit
+// gives such up after a minute, but its listing may keep for ever what ended
+// in the moment it was put in; nothing is reported of it then.
+func (l *Leaves) stuck(t *task, p matrixrtc.Participant, now time.Time) bool {
+	if t.joining != p.SID {
+		t.joining, t.joiningSince = p.SID, now
+	}
+	since := t.joiningSince
+	if !p.JoinedAt.IsZero() && p.JoinedAt.Before(since) {
+		since = p.JoinedAt // another process may have seen it before
+	}
+	return l.timing.JoinWait > 0 && now.Sub(since) >= l.timing.JoinWait
+}
+
+// lags tells whether the SFU's listing may only lag behind its report.
+func (l *Leaves) lags(t *task, now time.Time) bool {
+	if t.stale.IsZero() {
+		t.stale = now
+	}
+	return l.timing.JoinWait == 0 || now.Sub(t.stale) < l.timing.JoinWait
 }
 
 // lookAgain plans the next look for a participant that is there.
@@ -127,14 +157,31 @@ func (l *Leaves) absent(t *task, now time.Time) {
 		return
 	}
 	clear(t.here)
-	switch {
-	case t.reported, l.timing.MissPause == 0, !t.missed.IsZero() && now.Sub(t.missed) >= l.timing.MissPause:
+	if t.reported || l.timing.MissPause == 0 {
 		l.gone(t, now)
 		return
-	case t.missed.IsZero():
-		t.missed = now
 	}
-	t.look = t.missed.Add(l.timing.MissPause)
+	if t.GoneAt.IsZero() {
+		l.miss(t, now)
+	}
+	sure := t.GoneAt.Add(l.timing.MissPause)
+	if t.until.After(sure) && now.Sub(t.GoneAt) < l.timing.Grace {
+		sure = t.until
+	}
+	if now.Before(sure) {
+		t.look = sure
+		return
+	}
+	l.gone(t, now)
+}
+
+// miss notes since when the participant is missed, in the row, too: a process
+// that is killed again and again must not begin to wait anew each time.
+func (l *Leaves) miss(t *task, since time.Time) {
+	if since = since.Truncate(time.Millisecond); !t.GoneAt.Equal(since) {
+		t.GoneAt = since
+		l.save(t)
+	}
 }
 
 // gone has the leave sent.
@@ -142,7 +189,7 @@ func (l *Leaves) gone(t *task, now time.Time) {
 	clear(t.here)
 	t.State, t.GoneAt, t.tries = Sending, now, 0
 	t.act, t.look = now, time.Time{}
-	t.reported, t.goodbye, t.missed = false, false, time.Time{}
+	t.reported, t.goodbye = false, false
 	l.save(t)
 	l.schedule(t)
 }
@@ -173,6 +220,7 @@ func (l *Leaves) arrived(t *task, sid string, as matrixrtc.Identity, now time.Ti
 		t.act = now
 	}
 	if t.State == Connected {
+		l.miss(t, time.Time{})
 		l.lookAgain(t, now)
 	}
 	l.schedule(t)
