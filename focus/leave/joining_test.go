@@ -51,6 +51,25 @@ func TestNeverActive(t *testing.T) {
 			w.pass(10 * time.Second)
 			require.Equal(w.t, "sent", w.home.fate("d1"))
 		},
+		"processes are killed each eight seconds": func(w *town) {
+			w.leaves("ana", "PA_1", "STATE_MISMATCH")
+			w.lists("ana", "PA_2")
+			for range 7 {
+				w.pass(8 * time.Second)
+				w.stop()
+				w.start()
+			}
+			require.Equal(w.t, "sent", w.home.fate("d1"))
+		},
+		"the SFU's clock is behind": func(w *town) {
+			w.leaves("ana", "PA_1", "STATE_MISMATCH")
+			w.lists("ana", "PA_2")
+			w.joining["PA_2"] = time.Now().Add(-hour)
+			w.pass(11 * time.Second) // looks at 7
+			w.joins("ana", "PA_2")
+			w.pass(2 * hour)
+			require.Empty(w.t, w.home.fate("d1"))
+		},
 		"its end is reported, and it is listed all the same": func(w *town) {
 			w.report(matrixrtc.ParticipantLeft, "ana", "PA_1", "CONNECTION_TIMEOUT")
 			w.pass(24 * time.Second)

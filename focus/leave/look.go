@@ -11,6 +11,10 @@ import (
 // sfuPause bounds the pause between questions to an SFU that does not answer.
 const sfuPause = 5 * time.Second
 
+// clockDoubt is how long a connection must have been seen not to be active by
+// our own clock, whatever the SFU's says.
+const clockDoubt = 5 * time.Second
+
 // queueLook queues a question to the SFU. Those that a report has raised go
 // first.
 func (l *Leaves) queueLook(t *task) {
@@ -83,10 +87,11 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 			continue
 		}
 		if !p.Joined && p.SID != t.active {
-			if l.stuck(t, p, now) {
+			stuck, unsure := l.stuck(t, p, now)
+			joining = joining || !stuck
+			if stuck || unsure {
 				continue
 			}
-			joining = true
 		}
 		for sid, as := range t.here {
 			if as == p.Identity && sid != p.SID {
@@ -113,16 +118,22 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 
 // stuck tells whether a connection has had its time to become active. LiveKit
 // gives such up after a minute, but its listing may keep for ever what ended
-// in the moment it was put in; nothing is reported of it then.
-func (l *Leaves) stuck(t *task, p matrixrtc.Participant, now time.Time) bool {
+// in the moment it was put in; nothing is reported of it then. An earlier
+// process may have seen it before us. If only the SFU's clock says so we are
+// unsure for a while.
+func (l *Leaves) stuck(t *task, p matrixrtc.Participant, now time.Time) (stuck, unsure bool) {
 	if t.joining != p.SID {
 		t.joining, t.joiningSince = p.SID, now
 	}
 	since := t.joiningSince
 	if !p.JoinedAt.IsZero() && p.JoinedAt.Before(since) {
-		since = p.JoinedAt // another process may have seen it before
+		since = p.JoinedAt
 	}
-	return l.timing.JoinWait > 0 && now.Sub(since) >= l.timing.JoinWait
+	if l.timing.JoinWait == 0 || now.Sub(since) < l.timing.JoinWait {
+		return false, false
+	}
+	stuck = now.Sub(t.joiningSince) >= clockDoubt
+	return stuck, !stuck
 }
 
 // lags tells whether the SFU's listing may only lag behind its report.
