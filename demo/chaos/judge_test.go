@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/livekit/protocol/livekit"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/id"
 
@@ -66,6 +67,7 @@ func TestJudge(t *testing.T) {
 		want   func(*Report) []string
 	}{
 		"the button":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0), left(5.1)}},
+		"put out, and back then": {guest: guest{script: script{kind: cut}, struck: second(5), ejected: true, leaving: second(40)}, gone: 29.5, events: []event{joined(0), left(29.8), joined(30), left(40.1)}},
 		"a killed tab":           {guest: guest{script: script{kind: tabKill}, struck: second(5)}, gone: 20, events: []event{joined(0), left(20.1)}},
 		"cut off, and back":      {guest: guest{script: script{kind: cut}, struck: second(5), ejected: true, leaving: second(40)}, gone: 20, events: []event{joined(0), left(20.1), joined(30), left(40.1)}},
 		"never left":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0)}, want: func(r *Report) []string { return r.Miscounted }},
@@ -104,7 +106,46 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestLate: leaves that come too late are a failure, unless something was away.
+// TestThere: what never becomes active is there for a while only.
+func TestThere(t *testing.T) {
+	p := &livekit.ParticipantInfo{State: livekit.ParticipantInfo_JOINED, JoinedAt: noon.Unix()}
+	require.True(t, isThere(p, second(24)))
+	require.False(t, isThere(p, second(26)))
+	p.State = livekit.ParticipantInfo_ACTIVE
+	require.True(t, isThere(p, second(3600)))
+	p.State = livekit.ParticipantInfo_DISCONNECTED
+	require.False(t, isThere(p, second(1)))
+}
+
+// TestDue: those whom LiveKit gives up early have their time to come back.
+func TestDue(t *testing.T) {
+	for gone, want := range map[float64]struct {
+		what string
+		late time.Duration
+	}{
+		6.5:  {afterBreak, 500 * time.Millisecond},   // seen at 20.5, LiveKit's timeout at 20
+		15:   {afterBreak, 500 * time.Millisecond},   // seen at 22.5, back by 22
+		25.2: {afterTimeout, 500 * time.Millisecond}, // at once
+	} {
+		r := &run{presence: newPresence(), memberships: newMemberships()}
+		r.presence.note(second(0), map[string]bool{"who": true})
+		r.presence.note(second(gone), nil)
+		seen := second(max(gone+7, 20) + 0.5)
+		if gone > 20 {
+			seen = second(gone + 0.5)
+		}
+		leave := synapse.Membership{EventID: "leave", Sent: seen.Add(-100 * time.Millisecond)}
+		r.memberships.note(seen, leave)
+		report := &Report{times: map[string][]time.Duration{}}
+		r.judgeLeave(report, &guest{script: script{kind: tabKill}, struck: second(5), identities: []string{"who"}}, leave)
+		require.Empty(t, report.ThrownOut)
+		require.Len(t, report.times[want.what], 1, "%v", gone)
+		require.InDelta(t, want.late, report.times[want.what][0], float64(time.Millisecond), "%v", gone)
+	}
+}
+
+// TestLate: leaves that come absurdly late are a failure, unless something was
+// away.
 func TestLate(t *testing.T) {
 	for name, away := range map[string]bool{"nothing was away": false, "Passerelle was away": true} {
 		t.Run(name, func(t *testing.T) {
@@ -113,13 +154,13 @@ func TestLate(t *testing.T) {
 				r.troubles.add(span{second(19), second(21)}, &r.troubles.kills)
 			}
 			report := &Report{Guests: 1, times: map[string][]time.Duration{}}
-			r.time(report, afterTimeout, second(20), second(22))
+			r.time(report, afterTimeout, second(20), second(26))
 			if away {
 				require.NoError(t, report.verdict(1))
 			} else {
 				require.Error(t, report.verdict(1))
 			}
-			require.Contains(t, report.String(), map[bool]string{false: "2s", true: "1s"}[away])
+			require.Contains(t, report.String(), map[bool]string{false: "6s", true: "5s"}[away])
 		})
 	}
 }

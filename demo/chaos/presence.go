@@ -76,10 +76,21 @@ func list(ctx context.Context, service *lksdk.RoomServiceClient, rooms []string)
 			return nil, err
 		}
 		for _, participant := range answer.GetParticipants() {
-			there[participant.Identity] = true
+			if isThere(participant, time.Now()) {
+				there[participant.Identity] = true
+			}
 		}
 	}
 	return there, nil
+}
+
+// joinsWithin is how long a connection may take to become active. LiveKit's
+// list may keep for ever what ended in the moment it was put in.
+const joinsWithin = 25 * time.Second
+
+func isThere(p *livekit.ParticipantInfo, now time.Time) bool {
+	return p.State == livekit.ParticipantInfo_ACTIVE ||
+		p.State != livekit.ParticipantInfo_DISCONNECTED && now.Sub(time.Unix(p.JoinedAt, 0)) < joinsWithin
 }
 
 func (p *presence) note(now time.Time, there map[string]bool) {

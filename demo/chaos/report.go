@@ -25,8 +25,11 @@ type Report struct {
 	times map[string][]time.Duration
 }
 
-// afterTimeout is the time that LeaveWithin bounds.
-const afterTimeout = "LiveKit's timeout to be seen"
+// These are the times that LeaveWithin is about.
+const (
+	afterTimeout = "LiveKit's timeout to be seen"
+	afterBreak   = "the time to reconnect to be seen"
+)
 
 // String is a table for people.
 func (report *Report) String() string {
@@ -59,7 +62,11 @@ func (report *Report) String() string {
 		fmt.Fprintln(out)
 	}
 	_ = out.Flush()
-	fmt.Fprintf(&text, "\nin %s\n", report.Took.Round(time.Second))
+	for _, what := range []string{afterTimeout, afterBreak} {
+		late := slices.DeleteFunc(slices.Clone(report.times[what]), func(t time.Duration) bool { return t <= LeaveWithin })
+		fmt.Fprintf(&text, "\n%s: %d of %d within %s", what, len(report.times[what])-len(late), len(report.times[what]), LeaveWithin)
+	}
+	fmt.Fprintf(&text, "\n\nin %s\n", report.Took.Round(time.Second))
 	return text.String()
 }
 

@@ -73,6 +73,7 @@ func (l *Leaves) joined(e matrixrtc.SFUEvent, now time.Time) {
 	if newest == nil {
 		return
 	}
+	newest.active = e.ParticipantSID
 	l.arrived(newest, e.ParticipantSID, e.Identity, now)
 	l.displace(newest, now)
 	for _, t := range l.rooms[e.Room] {
@@ -111,6 +112,7 @@ func (l *Leaves) departed(t *task, e matrixrtc.SFUEvent, now time.Time) {
 	case another(e.Reason) || broken && t.State == Connected:
 		if t.State == Connected {
 			t.look = now.Add(l.timing.ReconnectWait)
+			l.miss(t, t.look.Add(-l.timing.MissPause))
 		}
 	case e.Reason == shutdown:
 		if t.State == Connected {
@@ -155,7 +157,8 @@ func (l *Leaves) SFUReady(fresh bool) {
 			for sid := range t.here {
 				t.depart(sid)
 			}
-			t.reported, t.goodbye, t.missed = false, false, time.Time{}
+			t.reported, t.goodbye = false, false
+			l.miss(t, time.Time{})
 		}
 		t.look = look
 		l.schedule(t)

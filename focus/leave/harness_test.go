@@ -48,6 +48,7 @@ type town struct {
 	mu      sync.Mutex
 	present map[matrixrtc.Identity]string // SID
 	slow    time.Duration                 // is how long the SFU takes to answer
+	joining map[string]time.Time          // by SID, since when
 	sfuDown bool
 	lies    func(who matrixrtc.Identity) bool // says "not found"
 	looks   int
@@ -86,7 +87,8 @@ func (w *town) Participant(_ context.Context, in matrixrtc.SFURoom, who matrixrt
 	if !ok || in != room || w.lies != nil && w.lies(who) {
 		return matrixrtc.Participant{}, false, nil
 	}
-	return matrixrtc.Participant{Identity: who, SID: sid, Joined: true}, true, nil
+	since, joining := w.joining[sid]
+	return matrixrtc.Participant{Identity: who, SID: sid, Joined: !joining, JoinedAt: since}, true, nil
 }
 
 func (w *town) set(who matrixrtc.Identity, sid string) {
@@ -97,6 +99,14 @@ func (w *town) set(who matrixrtc.Identity, sid string) {
 		return
 	}
 	w.present[who] = sid
+}
+
+// lists has the SFU list a connection that is not active.
+func (w *town) lists(who matrixrtc.Identity, sid string) {
+	w.set(who, sid)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joining[sid] = time.Now().Truncate(time.Second)
 }
 
 // empty takes everybody off the SFU.
@@ -158,7 +168,7 @@ func inTown(t *testing.T, test func(w *town), change ...func(*town)) {
 
 func inBubble(t *testing.T, db *dbutil.Database, test func(w *town), change []func(*town)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}, timing: leave.DefaultTiming()}
+		w := &town{t: t, db: db, home: newHomeserver(), present: map[matrixrtc.Identity]string{}, joining: map[string]time.Time{}, timing: leave.DefaultTiming()}
 		for _, c := range change {
 			c(w)
 		}

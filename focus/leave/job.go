@@ -34,7 +34,8 @@ type Job struct {
 	State State
 	// CreatedAt is when it was handed over, RestartedAt when the homeserver
 	// last put it off (CreatedAt before the first time), GoneAt when the
-	// participant was found to be gone, or zero.
+	// participant was found to be gone or, while Connected, since when it is
+	// missed; or zero.
 	CreatedAt, RestartedAt, GoneAt time.Time
 }
 
@@ -77,8 +78,9 @@ type task struct {
 	reported bool
 	// goodbye: the client itself said that it leaves.
 	goodbye bool
-	// missed is when a look first did not find it.
-	missed time.Time
+	// until is until when one that an earlier process left behind may have been
+	// kept from coming back by that process's end.
+	until time.Time
 
 	// here are the connections that are there as far as was reported or seen,
 	// by SID; left are those that ended, the last of them.
@@ -86,6 +88,12 @@ type task struct {
 	left []string
 	// seen is when it was last known to be there.
 	seen time.Time
+	// active is the connection that was reported to be there; joining is one that
+	// looks have found not to be active yet, since when.
+	active, joining string
+	joiningSince    time.Time
+	// stale is since when looks find only what has ended.
+	stale time.Time
 }
 
 // maxLeft bounds how many ended connections of one participant are remembered.
@@ -99,7 +107,7 @@ func (t *task) arrive(sid string, as matrixrtc.Identity, now time.Time) {
 		clear(t.here) // reports of their ends were lost; one that is there is enough
 	}
 	t.here[sid] = as
-	t.seen, t.reported, t.goodbye, t.missed = now, false, false, time.Time{}
+	t.seen, t.reported, t.goodbye, t.stale = now, false, false, time.Time{}
 }
 
 func (t *task) depart(sid string) {

@@ -164,7 +164,7 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 			w.hand("ana", "d2", hour)
 			w.leaves("ana", "PA_1", "DUPLICATE_IDENTITY")
 			w.report(matrixrtc.ParticipantAborted, "ana", "PA_2", "SIGNAL_CLOSE")
-			w.pass(11 * time.Second)
+			w.pass(7100 * time.Millisecond)
 			require.Equal(w.t, "sent", w.home.fate("d2"))
 		},
 		"the same one twice": func(w *town) {
@@ -223,9 +223,9 @@ func TestWhatBecomesOfALeave(t *testing.T) {
 			w.hand("ana", "d1", hour)
 			w.joins("ana", "PA_1")
 			w.leaves("ana", "PA_1", "STATE_MISMATCH")
-			w.pass(9 * time.Second)
+			w.pass(6900 * time.Millisecond)
 			require.Empty(w.t, w.home.got("send", ""))
-			w.pass(2 * time.Second)
+			w.pass(200 * time.Millisecond)
 			require.Len(w.t, w.home.got("send", "d1"), 1)
 		},
 		"the join of a connection that ended is reported late": func(w *town) {

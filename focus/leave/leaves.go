@@ -188,7 +188,10 @@ func (l *Leaves) insert(t *task, now time.Time) {
 	case Connected:
 		// Restored. One whose time has passed is not put off before it is known
 		// that its participant is there.
-		t.look = now
+		t.look, t.until = now, now.Add(l.timing.ReconnectWait)
+		if t.GoneAt.After(t.until) {
+			t.GoneAt = time.Time{}
+		}
 		if !unknown && now.Before(t.deadline()) {
 			t.act = t.RestartedAt.Add(l.pause(t.Delay))
 		}

@@ -11,6 +11,10 @@ import (
 // sfuPause bounds the pause between questions to an SFU that does not answer.
 const sfuPause = 5 * time.Second
 
+// clockDoubt is how long a connection must have been seen not to be active by
+// our own clock, whatever the SFU's says.
+const clockDoubt = 5 * time.Second
+
 // queueLook queues a question to the SFU. Those that a report has raised go
 // first.
 func (l *Leaves) queueLook(t *task) {
@@ -79,11 +83,18 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 	if len(seen) == 0 && !t.look.IsZero() {
 		return // what was reported meanwhile is newer, and has planned its own look
 	}
-	stale := false
+	stale, joining := false, false
 	for _, p := range seen {
 		if t.over(p.SID) {
 			stale = true
 			continue
+		}
+		if !p.Joined && p.SID != t.active {
+			stuck, unsure := l.stuck(t, p, now)
+			joining = joining || !stuck
+			if stuck || unsure {
+				continue
+			}
 		}
 		for sid, as := range t.here {
 			if as == p.Identity && sid != p.SID {
@@ -93,17 +104,47 @@ func (l *Leaves) looked(t *task, began time.Time, seen []matrixrtc.Participant, 
 		l.arrived(t, p.SID, p.Identity, now)
 	}
 	switch {
+	case joining:
+		t.look = now.Add(max(l.timing.MissPause, l.timing.LookFirst))
 	case len(t.here) > 0 && !t.seen.Before(began):
 		if t.look.IsZero() {
 			l.lookAgain(t, now)
 		}
 	case t.State == Connected && t.goodbye:
 		l.gone(t, now)
-	case stale:
-		t.look = now.Add(l.timing.LookFirst) // its memory lags behind its report
+	case stale && (len(t.here) > 0 || l.lags(t, now)):
+		t.look = now.Add(l.timing.LookFirst)
 	default:
 		l.absent(t, now)
 	}
+}
+
+// stuck tells whether a connection has had its time to become active. LiveKit
+// gives such up after a minute, but its listing may keep for ever what ended
+// in the moment it was put in; nothing is reported of it then. An earlier
+// process may have seen it before us. If only the SFU's clock says so we are
+// unsure for a while.
+func (l *Leaves) stuck(t *task, p matrixrtc.Participant, now time.Time) (stuck, unsure bool) {
+	if t.joining != p.SID {
+		t.joining, t.joiningSince = p.SID, now
+	}
+	since := t.joiningSince
+	if !p.JoinedAt.IsZero() && p.JoinedAt.Before(since) {
+		since = p.JoinedAt
+	}
+	if l.timing.JoinWait == 0 || now.Sub(since) < l.timing.JoinWait {
+		return false, false
+	}
+	stuck = now.Sub(t.joiningSince) >= clockDoubt
+	return stuck, !stuck
+}
+
+// lags tells whether the SFU's listing may only lag behind its report.
+func (l *Leaves) lags(t *task, now time.Time) bool {
+	if t.stale.IsZero() {
+		t.stale = now
+	}
+	return l.timing.JoinWait == 0 || now.Sub(t.stale) < l.timing.JoinWait
 }
 
 // lookAgain plans the next look for a participant that is there.
@@ -130,14 +171,31 @@ func (l *Leaves) absent(t *task, now time.Time) {
 		return
 	}
 	clear(t.here)
-	switch {
-	case t.reported, l.timing.MissPause == 0, !t.missed.IsZero() && now.Sub(t.missed) >= l.timing.MissPause:
+	if t.reported || l.timing.MissPause == 0 {
 		l.gone(t, now)
 		return
-	case t.missed.IsZero():
-		t.missed = now
 	}
-	t.look = t.missed.Add(l.timing.MissPause)
+	if t.GoneAt.IsZero() {
+		l.miss(t, now)
+	}
+	sure := t.GoneAt.Add(l.timing.MissPause)
+	if t.until.After(sure) && now.Sub(t.GoneAt) < l.timing.Grace {
+		sure = t.until
+	}
+	if now.Before(sure) {
+		t.look = sure
+		return
+	}
+	l.gone(t, now)
+}
+
+// miss notes since when the participant is missed, in the row, too: a process
+// that is killed again and again must not begin to wait anew each time.
+func (l *Leaves) miss(t *task, since time.Time) {
+	if since = since.Truncate(time.Millisecond); !t.GoneAt.Equal(since) {
+		t.GoneAt = since
+		l.save(t)
+	}
 }
 
 // gone has the leave sent.
@@ -145,7 +203,7 @@ func (l *Leaves) gone(t *task, now time.Time) {
 	clear(t.here)
 	t.State, t.GoneAt, t.tries = Sending, now, 0
 	t.act, t.look = now, time.Time{}
-	t.reported, t.goodbye, t.missed = false, false, time.Time{}
+	t.reported, t.goodbye = false, false
 	l.save(t)
 	l.schedule(t)
 }
@@ -176,6 +234,7 @@ func (l *Leaves) arrived(t *task, sid string, as matrixrtc.Identity, now time.Ti
 		t.act = now
 	}
 	if t.State == Connected {
+		l.miss(t, time.Time{})
 		l.lookAgain(t, now)
 	}
 	l.schedule(t)

@@ -69,9 +69,13 @@ type Timing struct {
 	// MissPause is what has to lie between two looks that find nobody where
 	// nothing was reported; 0 lets one look decide.
 	MissPause time.Duration
-	// ReconnectWait is how long nobody looks for a participant whose
-	// connection ended because another one was to follow.
+	// ReconnectWait is how long a participant has to come back whose connection
+	// ended because another one was to follow; one look decides then. So long
+	// have those, too, whom a process that has just started does not find.
 	ReconnectWait time.Duration
+	// JoinWait is how long a connection that the SFU lists and that never became
+	// active counts as there; 0 is for ever.
+	JoinWait time.Duration
 	// Grace is how long participants have to come back after the SFU is there
 	// again.
 	Grace time.Duration
@@ -104,14 +108,16 @@ type Timing struct {
 // A leave is put off at half of its delay, so that half is left for trouble.
 // The pace is Synapse's default limit, 1 a second and 5 at once, and a little
 // less, as clocks differ. Grace is LiveKit's own
-// departure timeout: its clients try to come back at most 7 s apart.
+// departure timeout: its clients try to come back at most 7 s apart, which is
+// ReconnectWait. Within JoinWait they give up on an attempt to connect by
+// themselves (after 15 s).
 func DefaultTiming() Timing {
 	return Timing{
 		MinDelay: 15 * time.Second, MaxDelay: 24 * time.Hour,
 		RestartAt: 0.5, MinPause: 10 * time.Second,
 		MaxWait:   time.Hour,
 		LookFirst: time.Second, LookCap: time.Minute, LookEvery: time.Minute,
-		MissPause: 5 * time.Second, ReconnectWait: 5 * time.Second,
+		MissPause: 5 * time.Second, ReconnectWait: 7 * time.Second, JoinWait: 25 * time.Second,
 		Grace:      20 * time.Second,
 		RetryFirst: time.Second, RetryCap: 15 * time.Second, CallTimeout: 10 * time.Second,
 		PaceEvery: 1010 * time.Millisecond, PaceBurst: 5,

@@ -319,8 +319,36 @@ func TestRestarts(t *testing.T) {
 			w.stop()
 			w.set("ana", "")
 			w.start()
-			w.pass(6 * time.Second)
+			w.pass(6900 * time.Millisecond)
+			require.Empty(w.t, w.home.fate("d1"), "it may have been kept out")
+			w.pass(200 * time.Millisecond)
 			require.Equal(w.t, "sent", w.home.fate("d1"))
+		},
+		"killed again and again while it is missed": func(w *town) {
+			w.hand("ana", "d1", hour)
+			w.joins("ana", "PA_1")
+			w.leaves("ana", "PA_1", "STATE_MISMATCH")
+			for range 8 {
+				require.Empty(w.t, w.home.fate("d1"))
+				w.pass(3 * time.Second)
+				again(w, 0)
+			}
+			require.Equal(w.t, "sent", w.home.fate("d1"))
+		},
+		"it is back after one that it was missed by": func(w *town) {
+			w.hand("ana", "d1", hour)
+			w.joins("ana", "PA_1")
+			w.leaves("ana", "PA_1", "STATE_MISMATCH")
+			w.pass(3 * time.Second)
+			again(w, 0)
+			w.joins("ana", "PA_2")
+			again(w, hour/4)
+			w.pass(hour)
+			require.Empty(w.t, w.home.fate("d1"))
+			w.set("ana", "")
+			again(w, 0)
+			w.pass(6 * time.Second)
+			require.Empty(w.t, w.home.fate("d1"), "what was before does not count")
 		},
 		"its time passed meanwhile, and it left": func(w *town) {
 			w.hand("ana", "d1", time.Minute)

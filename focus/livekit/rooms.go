@@ -171,6 +171,7 @@ func (r *Rooms) Participant(ctx context.Context, room matrixrtc.SFURoom, who mat
 	}
 	return matrixrtc.Participant{
 		Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
+		JoinedAt: time.Unix(p.JoinedAt, 0),
 	}, true, nil
 }
 
