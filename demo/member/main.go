@@ -53,6 +53,9 @@ const leave = "leave"
 const (
 	connectPatience = 60 * time.Second
 	connectPause    = 300 * time.Millisecond
+	// publishPatience is how long a connection has until sound can be sent: LiveKit's
+	// client may be left with one that is closed and that it does not make again.
+	publishPatience = 20 * time.Second
 	// frameTime is one Opus frame in five: enough to see that sound passes, and
 	// a dozen of them cost little.
 	frameTime = 100 * time.Millisecond
@@ -130,7 +133,7 @@ func (m *speaker) connect(grant Grant) error {
 // publish tries again, too: the signalling may break at any moment, and comes
 // back by itself.
 func (m *speaker) publish() (track *lksdk.LocalTrack, err error) {
-	for began := time.Now(); time.Since(began) < connectPatience; time.Sleep(connectPause) {
+	for began := time.Now(); time.Since(began) < publishPatience; time.Sleep(connectPause) {
 		track, err = lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
 		if err != nil {
 			return nil, err
