@@ -40,7 +40,11 @@ type guest struct {
 	leaving time.Time
 	// ejected: the SFU gave it up, so that it joined once more.
 	ejected bool
-	heard   int
+	// stranded is when it began to join with a client that then gave up by
+	// itself; rejoins is how often it joined once more for that.
+	stranded time.Time
+	rejoins  int
+	heard    int
 }
 
 // outcomeWithin bounds each thing that a guest waits for: LiveKit's own
@@ -104,9 +108,30 @@ func (g *guest) play(ctx context.Context) (err error) {
 	return g.leave(ctx)
 }
 
-// join is what a client does: the delayed leave first, then the membership,
-// then the token, with which the focus gets the leave, then the SFU.
+// maxRejoins bounds how often a person presses the button again.
+const maxRejoins = 2
+
+// join joins, once more where LiveKit's client gave up by itself: its leave
+// comes then, as the SFU does not have it.
 func (g *guest) join(ctx context.Context) error {
+	for {
+		began := time.Now()
+		err := g.tryJoin(ctx)
+		if !errors.Is(err, member.ErrGaveUp) || g.rejoins == maxRejoins {
+			return err
+		}
+		g.process.Kill()
+		g.stranded = began
+		g.rejoins++
+		if err := g.awaitLeave(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// tryJoin is what a client does: the delayed leave first, then the membership,
+// then the token, with which the focus gets the leave, then the SFU.
+func (g *guest) tryJoin(ctx context.Context) error {
 	if g.memberID == "" || !g.sameMember {
 		g.memberID = rand.Text() // as Element Call makes one for each page
 	}

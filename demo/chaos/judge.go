@@ -93,6 +93,7 @@ func (r *run) judgeGuest(report *Report, g *guest, events []synapse.Membership) 
 	if g.ejected {
 		expected++
 	}
+	expected += g.rejoins
 	if leaves != expected {
 		report.Miscounted = append(report.Miscounted, fmt.Sprintf("%s: %d leaves, and not %d", g, leaves, expected))
 	}
@@ -110,9 +111,14 @@ func (r *run) judgeLeave(report *Report, g *guest, leave synapse.Membership) {
 		return
 	}
 	gone, isGone := r.gone(g, leave.Sent)
-	if !isGone || g.struck.IsZero() {
+	stranded := !g.stranded.IsZero() && leave.Sent.After(g.stranded)
+	struck := !g.struck.IsZero() && !leave.Sent.Before(g.struck)
+	if !isGone || !struck && !stranded {
 		report.ThrownOut = append(report.ThrownOut, fmt.Sprintf("%s: at %s, gone from the SFU: %t", g, leave.Sent.Format(time.TimeOnly), isGone))
 		return
+	}
+	if !struck {
+		return // when its client gave up nobody knows
 	}
 	if g.kind == tabKill {
 		report.times["LiveKit gives up on a killed tab"] = append(report.times["LiveKit gives up on a killed tab"], gone.Sub(g.struck))

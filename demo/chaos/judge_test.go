@@ -70,6 +70,7 @@ func TestJudge(t *testing.T) {
 		"put out, and back then": {guest: guest{script: script{kind: cut}, struck: second(5), ejected: true, leaving: second(40)}, gone: 29.5, events: []event{joined(0), left(29.8), joined(30), left(40.1)}},
 		"a killed tab":           {guest: guest{script: script{kind: tabKill}, struck: second(5)}, gone: 20, events: []event{joined(0), left(20.1)}},
 		"cut off, and back":      {guest: guest{script: script{kind: cut}, struck: second(5), ejected: true, leaving: second(40)}, gone: 20, events: []event{joined(0), left(20.1), joined(30), left(40.1)}},
+		"its client gave up":     {guest: guest{stranded: second(5), rejoins: 1, leaving: second(60)}, gone: 29.5, events: []event{joined(0), left(29.8), joined(30), left(60.1)}},
 		"never left":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0)}, want: func(r *Report) []string { return r.Miscounted }},
 		"left twice":             {guest: guest{leaving: second(5)}, gone: 5, events: []event{joined(0), left(5.1), left(5.2)}, want: func(r *Report) []string { return r.Doubled }},
 		"put out while there":    {guest: guest{leaving: second(50)}, gone: 50, events: []event{joined(0), left(5)}, want: func(r *Report) []string { return r.ThrownOut }},

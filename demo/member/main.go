@@ -12,7 +12,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/livekit/protocol/logger"
@@ -54,8 +53,9 @@ const leave = "leave"
 const (
 	connectPatience = 60 * time.Second
 	connectPause    = 300 * time.Millisecond
-	// publishPatience is how long one connection has until sound can be sent.
-	publishPatience = 15 * time.Second
+	// publishPatience is how long a connection has until sound can be sent: LiveKit's
+	// client may be left with one that is closed and that it does not make again.
+	publishPatience = 20 * time.Second
 	// frameTime is one Opus frame in five: enough to see that sound passes, and
 	// a dozen of them cost little.
 	frameTime = 100 * time.Millisecond
@@ -101,69 +101,44 @@ type speaker struct {
 	heard int
 }
 
-// connect tries until sound can be sent: a person would press the button again.
 func (m *speaker) connect(grant Grant) error {
-	for began := time.Now(); ; time.Sleep(connectPause) {
-		track, lost, err := m.attempt(grant)
-		if err == nil {
-			m.say(Connected, "")
-			go m.speak(track)
-			go func() {
-				m.say(Disconnected, <-lost)
-				close(m.ended)
-			}()
-			return nil
-		}
-		if time.Since(began) > connectPatience {
-			return err
-		}
-	}
-}
-
-// attempt connects once. Why the connection ended comes on the channel. What is
-// said of one that is given up again is not reported.
-func (m *speaker) attempt(grant Grant) (*lksdk.LocalTrack, <-chan string, error) {
-	// good: sound can be sent. Until then its end is only this attempt's.
-	var good atomic.Bool
-	tell := func(what, why string) {
-		if good.Load() {
-			m.say(what, why)
-		}
-	}
-	lost := make(chan string, 1)
-	room, err := lksdk.ConnectToRoomWithToken(grant.URL, grant.JWT, &lksdk.RoomCallback{
+	callback := &lksdk.RoomCallback{
 		ParticipantCallback: lksdk.ParticipantCallback{OnTrackSubscribed: m.listen},
-		OnReconnecting:      func() { tell(Reconnecting, "") },
-		OnReconnected:       func() { tell(Reconnected, "") },
+		OnReconnecting:      func() { m.say(Reconnecting, "") },
+		OnReconnected:       func() { m.say(Reconnected, "") },
 		OnDisconnectedWithReason: func(reason lksdk.DisconnectionReason) {
-			select {
-			case lost <- string(reason):
-			default: // it was said already
-			}
+			m.say(Disconnected, string(reason))
+			close(m.ended)
 		},
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	track, err := publish(room)
-	if err != nil {
-		room.Disconnect()
-		return nil, nil, err
+	var err error
+	for began := time.Now(); time.Since(began) < connectPatience; time.Sleep(connectPause) {
+		// A person would press the button again.
+		if m.room, err = lksdk.ConnectToRoomWithToken(grant.URL, grant.JWT, callback); err == nil {
+			break
+		}
 	}
-	m.room = room
-	good.Store(true)
-	return track, lost, nil
+	if err != nil {
+		return err
+	}
+	track, err := m.publish()
+	if err != nil {
+		return err
+	}
+	m.say(Connected, "")
+	go m.speak(track)
+	return nil
 }
 
-// publish tries again, too: the signalling may break at any moment, and mostly
-// comes back by itself.
-func publish(room *lksdk.Room) (track *lksdk.LocalTrack, err error) {
+// publish tries again, too: the signalling may break at any moment, and comes
+// back by itself.
+func (m *speaker) publish() (track *lksdk.LocalTrack, err error) {
 	for began := time.Now(); time.Since(began) < publishPatience; time.Sleep(connectPause) {
 		track, err = lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
 		if err != nil {
 			return nil, err
 		}
-		if _, err = room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"}); err == nil {
+		if _, err = m.room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"}); err == nil {
 			return track, nil
 		}
 	}

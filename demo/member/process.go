@@ -31,6 +31,9 @@ type network interface {
 // ErrEnded says that a member's process is gone.
 var ErrEnded = errors.New("the member's process has ended")
 
+// ErrGaveUp says that LiveKit's client gave up by itself.
+var ErrGaveUp = errors.New("disconnected")
+
 // maxReports bounds the reports that nobody has read; a member that has more
 // to say waits.
 const maxReports = 64
@@ -103,7 +106,7 @@ func (p *Process) Await(ctx context.Context, what string) (Report, error) {
 			case report.What == what:
 				return report, nil
 			case report.What == Disconnected:
-				return report, fmt.Errorf("wait until %s: disconnected: %s", what, report.Why)
+				return report, fmt.Errorf("wait until %s: %w: %s", what, ErrGaveUp, report.Why)
 			}
 		case <-ctx.Done():
 			return Report{}, fmt.Errorf("wait until %s: %w", what, context.Cause(ctx))
