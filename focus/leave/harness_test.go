@@ -69,6 +69,13 @@ func (w *town) Own() (leave.API, bool) {
 	return api, w.own
 }
 
+// since is when the SFU takes a connection that is not active to have begun.
+func (w *town) since(sid string, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joining[sid] = at
+}
+
 // Participant implements leave.SFU.
 func (w *town) Participant(_ context.Context, in matrixrtc.SFURoom, who matrixrtc.Identity) (matrixrtc.Participant, bool, error) {
 	w.mu.Lock()

@@ -64,7 +64,7 @@ func TestNeverActive(t *testing.T) {
 		"the SFU's clock is behind": func(w *town) {
 			w.leaves("ana", "PA_1", "STATE_MISMATCH")
 			w.lists("ana", "PA_2")
-			w.joining["PA_2"] = time.Now().Add(-hour)
+			w.since("PA_2", time.Now().Add(-hour))
 			w.pass(11 * time.Second) // looks at 7
 			w.joins("ana", "PA_2")
 			w.pass(2 * hour)
