@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sync/singleflight"
-
 	"passerelle/focus/matrixrtc"
 )
 
@@ -69,22 +67,22 @@ func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, er
 }
 
 // ensureRoom has the SFU make the room. Equal requests at one time share one
-// call.
+// call, unless the SFU is shared: it is asked once for each token.
 func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFURoom) error {
 	c := s.config.Load()
+	o := matrixrtc.RoomOptions{
+		EmptyTimeout:     c.EmptyTimeout,
+		DepartureTimeout: c.DepartureTimeout,
+		MaxParticipants:  c.MaxParticipants,
+	}
+	if s.shared {
+		return s.sfus[sfu].EnsureRoom(ctx, room, o)
+	}
 	// A caller that gives up must not fail those who share its call; the SFU
 	// client has a deadline of its own.
 	shared := context.WithoutCancel(ctx)
-	share := s.ensuring.DoChan
-	if s.shared {
-		share = alone
-	}
-	done := share(sfu+"\n"+string(room), func() (any, error) {
-		return nil, s.sfus[sfu].EnsureRoom(shared, room, matrixrtc.RoomOptions{
-			EmptyTimeout:     c.EmptyTimeout,
-			DepartureTimeout: c.DepartureTimeout,
-			MaxParticipants:  c.MaxParticipants,
-		})
+	done := s.ensuring.DoChan(sfu+"\n"+string(room), func() (any, error) {
+		return nil, s.sfus[sfu].EnsureRoom(shared, room, o)
 	})
 	select {
 	case result := <-done:
@@ -92,14 +90,4 @@ func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFU
 	case <-ctx.Done():
 		return fmt.Errorf("create SFU room: %w", ctx.Err())
 	}
-}
-
-// alone is [singleflight.Group.DoChan] for who shares with nobody.
-func alone(_ string, do func() (any, error)) <-chan singleflight.Result {
-	done := make(chan singleflight.Result, 1)
-	go func() {
-		value, err := do()
-		done <- singleflight.Result{Val: value, Err: err}
-	}()
-	return done
 }

@@ -3,7 +3,6 @@ package focus
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,24 +18,13 @@ const (
 	membersAtOnce = 8
 )
 
-// sweepMembers asks, until ctx is done; up to half of the interval less is
-// waited, at random.
+// sweepMembers asks until ctx is done. The interval is the longest pause.
 func (s *Service) sweepMembers(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(s.membersEvery))
-	defer timer.Stop()
 	var after InCall
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		var err error
-		if after, err = s.SweepMembers(ctx, after); err != nil && ctx.Err() == nil {
-			s.log.Warn().Err(err).Msg("Who is in the calls could not be read; tried again soon")
-		}
-		timer.Reset(s.membersEvery/2 + rand.N(s.membersEvery/2))
-	}
+	return s.repeat(ctx, s.membersEvery*2/3, "Who is in the calls could not be read; tried again soon", func(ctx context.Context) (err error) {
+		after, err = s.SweepMembers(ctx, after)
+		return err
+	})
 }
 
 // SweepMembers asks once, for those who come after the one named, whether they

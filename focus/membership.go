@@ -66,13 +66,13 @@ func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (b
 
 // held is the living grant of who asks while the homeserver is silent. Whoever
 // has none is told of the silence.
-func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Held, error) {
-	held, err := s.store.Held(ctx, r.slot.SFURoom(), r.identity(user))
+func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Standing, error) {
+	held, err := s.store.Standing(ctx, r.slot.SFURoom(), r.identity(user))
 	switch {
 	case err != nil:
-		return Held{}, err
-	case held.UserID != user || held.Revoked || !held.Verified || !s.now().Before(held.ExpiresAt):
-		return Held{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+		return Standing{}, err
+	case !held.Living() || held.UserID != user || !held.Verified || !s.now().Before(held.ExpiresAt):
+		return Standing{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
 	}
 	return held, nil
 }

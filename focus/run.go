@@ -28,7 +28,16 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) sweep(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(sweepEvery))
+	return s.repeat(ctx, sweepEvery, "Old rows not deleted; tried again later", func(ctx context.Context) error {
+		return s.store.Sweep(ctx, s.now())
+	})
+}
+
+// repeat does something again and again until ctx is done, with pauses of at
+// least that long, to which up to half is added at random. The first comes
+// sooner. A failure is logged in the given words.
+func (s *Service) repeat(ctx context.Context, pause time.Duration, failed string, do func(context.Context) error) error {
+	timer := time.NewTimer(rand.N(pause))
 	defer timer.Stop()
 	for {
 		select {
@@ -36,9 +45,9 @@ func (s *Service) sweep(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if err := s.store.Sweep(ctx, s.now()); err != nil && ctx.Err() == nil {
-			s.log.Err(err).Msg("Old rows not deleted; tried again later")
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg(failed)
 		}
-		timer.Reset(sweepEvery + rand.N(sweepEvery/2))
+		timer.Reset(pause + rand.N(pause/2+1))
 	}
 }

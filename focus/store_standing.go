@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"go.mau.fi/util/dbutil"
+	"maunium.net/go/mautrix/id"
+
 	"passerelle/focus/matrixrtc"
 )
 
@@ -28,6 +31,11 @@ type Standing struct {
 	// SFU has the room; Epoch counts its moves.
 	SFU   string
 	Epoch int
+	// UserID is who has it, and ExpiresAt until when its token is good.
+	UserID    id.UserID
+	ExpiresAt time.Time
+	// Verified: the user was in the room when it was given.
+	Verified bool
 }
 
 // Living: who has a token of the right term may be in the room.
@@ -45,16 +53,19 @@ func (s Standing) covers(t matrixrtc.Ticket) bool {
 }
 
 const getStanding = `
-	SELECT g.revoked, g.revoked_at, g.can_publish, g.may_create, s.ensured_at, s.sfu, s.epoch
+	SELECT g.revoked, g.revoked_at, g.can_publish, g.may_create, s.ensured_at, s.sfu, s.epoch,
+		g.user_id, g.expires_at, g.membership
 	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
 	WHERE g.sfu_room = $1 AND g.identity = $2`
 
 // Standing looks one identity up.
 func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) (Standing, error) {
 	var revokedAt, ensuredAt sql.NullInt64
+	var expiresAt int64
+	var membership string
 	standing := Standing{Granted: true}
 	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &standing.Publish,
-		&standing.MayCreate, &ensuredAt, &standing.SFU, &standing.Epoch)
+		&standing.MayCreate, &ensuredAt, &standing.SFU, &standing.Epoch, &standing.UserID, &expiresAt, &membership)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Standing{}, nil
@@ -63,6 +74,7 @@ func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrix
 	}
 	standing.Term = revokedAt.Int64
 	standing.RoomOpen = ensuredAt.Valid
+	standing.ExpiresAt, standing.Verified = time.UnixMilli(expiresAt), membership == verified
 	return standing, nil
 }
 
@@ -129,23 +141,11 @@ const setRevoked = `
 
 // Revoke takes the grants back that w names, and returns whose they are.
 func (s *Store) Revoke(ctx context.Context, w Whom, now time.Time) ([]Revoked, error) {
-	var all []Revoked
-	err := s.synced.DoTxn(ctx, nil, func(ctx context.Context) error {
-		all = nil
-		rows, err := s.synced.Query(ctx, setRevoked, now.UnixMilli(), w.SFURoom, w.Identity, w.UserID, w.RoomID)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var r Revoked
-			if err := rows.Scan(&r.Room, &r.Identity, &r.SFU); err != nil {
-				return err
-			}
-			all = append(all, r)
-		}
-		return rows.Err()
-	})
+	rows, err := s.synced.Query(ctx, setRevoked, now.UnixMilli(), w.SFURoom, w.Identity, w.UserID, w.RoomID)
+	all, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (r Revoked, err error) {
+		err = row.Scan(&r.Room, &r.Identity, &r.SFU)
+		return r, err
+	}, err).AsList()
 	if err != nil {
 		return nil, fmt.Errorf("revoke: %w", err)
 	}

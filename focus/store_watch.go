@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.mau.fi/util/dbutil"
+
 	"passerelle/focus/matrixrtc"
 )
 
@@ -38,20 +40,13 @@ const (
 // Watched lists up to limit rooms in which somebody is, or for which a token
 // was given since then, in the order of their names, after the given one.
 func (s *Store) Watched(ctx context.Context, after matrixrtc.SFURoom, since time.Time, limit int) ([]WatchedRoom, error) {
-	var rooms []WatchedRoom
 	rows, err := s.db.Query(ctx, watchedRooms, after, since.UnixMilli(), limit)
-	if err != nil {
-		return nil, fmt.Errorf("list rooms in use: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	rooms, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (WatchedRoom, error) {
 		room := WatchedRoom{Joined: map[string]WatchedParticipant{}}
-		if err := rows.Scan(&room.Room, &room.SFU); err != nil {
-			return nil, fmt.Errorf("list rooms in use: %w", err)
-		}
-		rooms = append(rooms, room)
-	}
-	if err := rows.Err(); err != nil {
+		err := row.Scan(&room.Room, &room.SFU)
+		return room, err
+	}, err).AsList()
+	if err != nil {
 		return nil, fmt.Errorf("list rooms in use: %w", err)
 	}
 	for _, room := range rooms {
@@ -63,18 +58,16 @@ func (s *Store) Watched(ctx context.Context, after matrixrtc.SFURoom, since time
 }
 
 func (s *Store) joined(ctx context.Context, room WatchedRoom) error {
+	type seat struct {
+		sid string
+		who WatchedParticipant
+	}
 	rows, err := s.db.Query(ctx, joinedIn, room.Room)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var sid string
-		var who WatchedParticipant
-		if err := rows.Scan(&sid, &who.Identity, &who.Living); err != nil {
-			return err
-		}
-		room.Joined[sid] = who
-	}
-	return rows.Err()
+	return dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (p seat, err error) {
+		err = row.Scan(&p.sid, &p.who.Identity, &p.who.Living)
+		return p, err
+	}, err).Iter(func(p seat) (bool, error) {
+		room.Joined[p.sid] = p.who
+		return true, nil
+	})
 }

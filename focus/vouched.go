@@ -54,7 +54,7 @@ type vouchedAnswer struct {
 //	400 M_INVALID_PARAM  url is not our SFU, or server_name no server of the policy
 //	403 M_FORBIDDEN      policy, membership, or a user of another server
 //	404 M_NOT_FOUND      the other server's service is not reached through homeservers
-//	413 M_TOO_LARGE      more than 64 KiB
+//	413 M_TOO_LARGE      more than 32 KiB
 //	429 M_LIMIT_EXCEEDED to our users; to other servers 403, since their
 //	                     homeservers repeat what they were told to put off
 //	502 M_UNKNOWN        another server, the homeserver, the SFU or the database is not available

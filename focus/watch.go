@@ -3,7 +3,6 @@ package focus
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,21 +40,11 @@ type misses map[miss]time.Time
 
 // watch asks for the rooms in use, until ctx is done.
 func (s *Service) watch(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(watchEvery))
-	defer timer.Stop()
 	var after matrixrtc.SFURoom
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		var err error
-		if after, err = s.Reconcile(ctx, after); err != nil && ctx.Err() == nil {
-			s.log.Warn().Err(err).Msg("Who is in the calls could not be compared; tried again soon")
-		}
-		timer.Reset(watchEvery + rand.N(watchEvery/2))
-	}
+	return s.repeat(ctx, watchEvery, "Who is in the calls could not be compared; tried again soon", func(ctx context.Context) (err error) {
+		after, err = s.Reconcile(ctx, after)
+		return err
+	})
 }
 
 // Reconcile asks the SFUs once who is there, in the rooms that come after the
@@ -167,8 +156,10 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 const ReasonMissing = "MISSING"
 
 func (s *Service) found(ctx context.Context, e matrixrtc.SFUEvent) error {
-	s.metrics.corrected.WithLabelValues(map[matrixrtc.SFUEventType]string{
-		matrixrtc.ParticipantJoined: "joined", matrixrtc.ParticipantLeft: "left",
-	}[e.Type]).Inc()
+	what := "left"
+	if e.Type == matrixrtc.ParticipantJoined {
+		what = "joined"
+	}
+	s.metrics.corrected.WithLabelValues(what).Inc()
 	return s.HandleSFUEvent(ctx, e)
 }
