@@ -30,7 +30,7 @@ func (l *Leaves) queueAct(t *task, now time.Time) {
 	}
 	planned := t.act
 	t.acting = true
-	t.queued = &op{lane: n, due: t.urgency(), begin: func() {
+	t.queued = &op{lane: n, slot: slot{due: t.urgency()}, begin: func() {
 		t.queued = nil
 		job, first, tokenless := t.Job, t.tries == 0, n.tokenless
 		l.workers.Go(func() {
@@ -52,7 +52,7 @@ func (l *Leaves) save(t *task) {
 		return
 	}
 	t.saving = true
-	heap.Push(&l.rows.queue, &op{lane: l.rows, due: time.Now(), begin: func() {
+	heap.Push(&l.rows.queue, &op{lane: l.rows, slot: slot{due: time.Now()}, begin: func() {
 		t.unsaved = false
 		job := t.Job
 		if job.State == done {

@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	"go.mau.fi/util/retryafter"
 	"maunium.net/go/mautrix"
 )
 
@@ -85,9 +85,9 @@ func (a API) call(ctx context.Context, what action, delayID string) answer {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusConflict:
 		return answer{verdict: refused}
 	case status == http.StatusTooManyRequests:
-		return answer{unreachable, retryAfter(header, body, time.Now())}
+		return answer{unreachable, retryAfter(header, body)}
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
-		return answer{unreachable, retryAfter(header, nil, time.Now())}
+		return answer{unreachable, retryAfter(header, nil)}
 	}
 	return answer{verdict: failing}
 }
@@ -112,22 +112,13 @@ func (a API) do(request *http.Request) (int, http.Header, []byte, error) {
 // retryAfter reads how long to stay away: the header Retry-After, in seconds
 // or as a date (RFC 9110, 10.2.3), else the older field in the body (Matrix
 // client-server API, "Rate limiting").
-func retryAfter(header http.Header, body []byte, now time.Time) time.Duration {
-	text := strings.TrimSpace(header.Get("Retry-After"))
-	var after time.Duration
-	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
-		after = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(text); err == nil {
-		after = at.Sub(now)
-	} else {
-		var limit struct {
-			RetryAfterMS float64 `json:"retry_after_ms"`
-		}
-		if json.Unmarshal(body, &limit) == nil {
-			after = time.Duration(min(limit.RetryAfterMS, float64(maxAfter/time.Millisecond))) * time.Millisecond
-		}
+func retryAfter(header http.Header, body []byte) time.Duration {
+	var limit struct {
+		RetryAfterMS float64 `json:"retry_after_ms"`
 	}
-	return min(max(after, 0), maxAfter)
+	_ = json.Unmarshal(body, &limit) // most have none
+	older := time.Duration(min(limit.RetryAfterMS, float64(maxAfter/time.Millisecond))) * time.Millisecond
+	return min(max(retryafter.Parse(header.Get("Retry-After"), older), 0), maxAfter)
 }
 
 // supports asks whether the homeserver has delayed events.

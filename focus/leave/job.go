@@ -51,11 +51,7 @@ func (j *Job) live() bool {
 // [Leaves.mu].
 type task struct {
 	Job
-
-	// due is when it has to be looked at next; index is its place in the heap,
-	// -1 outside.
-	due   time.Time
-	index int
+	slot // due is when it has to be looked at next
 
 	// act is when the homeserver is to be asked next; zero is never. acting is
 	// true from then on until it has answered.
@@ -115,10 +111,13 @@ func (t *task) depart(sid string) {
 	if sid == "" {
 		return // a report without one says which identity, not which connection
 	}
-	t.left = append(t.left, sid)
-	if len(t.left) > maxLeft {
-		t.left = t.left[1:]
-	}
+	t.ended(sid)
+}
+
+// ended remembers connections that are over, the last of them.
+func (t *task) ended(sids ...string) {
+	t.left = append(t.left, sids...)
+	t.left = t.left[max(len(t.left)-maxLeft, 0):]
 }
 
 // over tells whether the connection is known to have ended.
@@ -154,31 +153,4 @@ func (t *task) plan(waitEnd time.Time) {
 		earliest(t.look)
 	}
 	earliest(waitEnd)
-}
-
-// taskHeap is ordered by due.
-type taskHeap []*task
-
-func (h taskHeap) Len() int           { return len(h) }
-func (h taskHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h taskHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements [heap.Interface].
-func (h *taskHeap) Push(x any) {
-	t := x.(*task)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-
-// Pop implements [heap.Interface].
-func (h *taskHeap) Pop() any {
-	last := len(*h) - 1
-	t := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	t.index = -1
-	return t
 }

@@ -11,7 +11,7 @@ import (
 // asked there, in the order of what is due first, and how fast. It is guarded
 // by [Leaves.mu].
 type lane struct {
-	queue opHeap
+	queue dueHeap[*op]
 	// running calls are under way, at most max.
 	running, max int
 	// pace, unless nil, bounds how often the server is called: one call at a
@@ -28,38 +28,12 @@ type lane struct {
 
 // op is one call that is to be made.
 type op struct {
+	// slot: for what puts a leave off, due is when it would come; for a leave
+	// that is due, when it became so.
+	slot
 	lane *lane
-	// due is the order of the queue: for what puts a leave off, when it would
-	// come; for a leave that is due, when it became so.
-	due time.Time
 	// begin starts the call, in a goroutine of its own.
 	begin func()
-	index int
-}
-
-type opHeap []*op
-
-func (h opHeap) Len() int           { return len(h) }
-func (h opHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h opHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements [heap.Interface].
-func (h *opHeap) Push(x any) {
-	o := x.(*op)
-	o.index = len(*h)
-	*h = append(*h, o)
-}
-
-// Pop implements [heap.Interface].
-func (h *opHeap) Pop() any {
-	last := len(*h) - 1
-	o := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return o
 }
 
 // begin starts what may be called now. It returns when there is more to start,

@@ -45,7 +45,7 @@ type Leaves struct {
 	tasks    map[string]*task
 	rooms    map[matrixrtc.SFURoom]map[string]*task
 	users    map[id.UserID]int
-	heap     taskHeap
+	heap     dueHeap[*task]
 	lanes    map[string]*lane // by server
 	sfu      *lane
 	rows     *lane
@@ -142,7 +142,7 @@ func (l *Leaves) reserve(d matrixrtc.DelayedLeave, now time.Time) (t *task, know
 		return nil, false, matrixrtc.ErrTooManyLeaves
 	}
 	l.users[d.User]++
-	return &task{index: -1, Job: Job{
+	return &task{slot: slot{index: -1}, Job: Job{
 		ID: rand.Text(), DelayedLeave: d, State: Waiting, CreatedAt: l.afterOthers(d, now), RestartedAt: now,
 	}}, false, nil
 }
@@ -216,7 +216,7 @@ func (l *Leaves) displace(t *task, now time.Time) {
 				l.arrived(t, sid, as, now)
 			}
 		}
-		t.left = append(t.left, other.left...)
+		t.ended(other.left...)
 		l.replace(other, t, now)
 	}
 }
@@ -284,7 +284,7 @@ func (l *Leaves) adopt(jobs []Job) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	for _, j := range jobs {
-		l.insert(&task{Job: j, index: -1}, now)
+		l.insert(&task{Job: j, slot: slot{index: -1}}, now)
 	}
 }
 

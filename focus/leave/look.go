@@ -23,7 +23,7 @@ func (l *Leaves) queueLook(t *task) {
 		due = time.Time{}
 	}
 	t.looking, t.look = true, time.Time{}
-	heap.Push(&l.sfu.queue, &op{lane: l.sfu, due: due, begin: func() {
+	heap.Push(&l.sfu.queue, &op{lane: l.sfu, slot: slot{due: due}, begin: func() {
 		began, room := time.Now(), t.Room
 		names := []matrixrtc.Identity{t.Identity}
 		if t.Also != "" {
