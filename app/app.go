@@ -185,7 +185,7 @@ func (a *App) buildFederation(_ context.Context, c *config.Config) (err error) {
 	if a.policy, err = federation.NewPolicy(c.Federation.Rules); err != nil {
 		return err
 	}
-	a.openID, err = federation.NewOpenID(federation.OpenIDOptions{
+	a.openID, err = federation.NewOpenID(federation.Options{
 		Config:     c.Federation,
 		Policy:     a.policy,
 		Log:        a.log.With().Str("component", "federation").Logger(),
@@ -246,7 +246,6 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	log := a.log.With().Str("component", "focus").Logger()
 	announced := signalling
 	if c.Server.PublicURL != "" {
 		if announced, err = url.Parse(c.Server.PublicURL); err != nil {
@@ -279,7 +278,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Observers:       []focus.Observer{a.leaves},
 		PublicURL:       signalling,
 		Announced:       announced,
-		Log:             log,
+		Log:             a.log.With().Str("component", "focus").Logger(),
 		Registerer:      a.registry,
 	})
 	if err != nil {
@@ -291,11 +290,17 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Registerer: a.registry,
 	})
 	a.focus.UseDoor(a.door)
-	key, secret := a.sfu.Key()
-	a.webhook = livekit.NewWebhook(livekit.WebhookOptions{
-		Key: key, Secret: secret.Reveal(), Receiver: a.focus, Log: log, Registerer: a.registry,
-	})
+	a.webhook = a.newWebhook()
 	return nil
+}
+
+// newWebhook takes what the SFU reports to the focus.
+func (a *App) newWebhook() *livekit.Webhook {
+	key, secret := a.sfu.Key()
+	return livekit.NewWebhook(livekit.WebhookOptions{
+		Key: key, Secret: secret.Reveal(), Receiver: a.focus,
+		Log: a.log.With().Str("component", "focus").Logger(), Registerer: a.registry,
+	})
 }
 
 // admit joins the door to what it asks: the token's signature, the grant, and

@@ -14,7 +14,6 @@ import (
 	"passerelle/focus/leave/redis"
 	"passerelle/focus/livekit"
 	"passerelle/focus/matrixrtc"
-	"passerelle/focus/proxied"
 )
 
 // This file and dropin_homeserver.go are what Passerelle does otherwise in the
@@ -50,7 +49,7 @@ func (a *App) buildDropInFederation(_ context.Context, c *config.Config) (err er
 	if a.policy, err = federation.NewPolicy([]config.FederationRule{{Server: "*", Access: "create"}}); err != nil {
 		return err
 	}
-	o := federation.OpenIDOptions{
+	o := federation.Options{
 		Config:          c.Federation,
 		Policy:          a.policy,
 		SkipVerifyTLS:   c.DropIn.SkipVerifyTLS,
@@ -127,7 +126,6 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	log := a.log.With().Str("component", "focus").Logger()
 	a.focus, err = focus.New(focus.Options{
 		Config:            c.Focus,
 		Store:             focus.NewStore(a.database, a.synced),
@@ -148,16 +146,13 @@ func (a *App) buildDropInFocus(_ context.Context, c *config.Config) error {
 		Observers:         []focus.Observer{a.leaves},
 		PublicURL:         address,
 		SFUAddress:        c.LiveKit.PublicURL,
-		Log:               log,
+		Log:               a.log.With().Str("component", "focus").Logger(),
 		Registerer:        a.registry,
 	})
 	if err != nil {
 		return err
 	}
-	key, secret := a.sfu.Key()
-	a.webhook = livekit.NewWebhook(livekit.WebhookOptions{
-		Key: key, Secret: secret.Reveal(), Receiver: a.focus, Log: log, Registerer: a.registry,
-	})
+	a.webhook = a.newWebhook()
 	return nil
 }
 
@@ -172,10 +167,7 @@ func (a *App) startDropIn() error {
 	d := &dropIn{public: newPublic("/", proxies, a.focus, nil, a.log), webhook: a.webhook}
 	d.public.cors = dropInCORS
 	if c.Homeserver.HSToken != "" {
-		d.proxied = proxied.New(proxied.Options{
-			HSToken: c.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched, Delegate: a.focus.ServeVouchedLeave,
-			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
-		})
+		d.proxied = a.newProxied()
 	}
 	a.life.run("focus", a.focus.Run)
 	a.life.run("leaves", a.leaves.Run)

@@ -21,46 +21,23 @@ import (
 // isMatrix tells the routes that a homeserver hands over from those of clients.
 func isMatrix(asked string) bool { return strings.HasPrefix(asked, "/_matrix/") }
 
-// dropInServers finds client-server APIs: where the operator says that they
-// are, or where the servers do.
-type dropInServers struct {
-	overrides map[string]*url.URL
-	others    *federation.ClientAPIs
-	// own is the homeserver at which there is a registration, or empty.
-	own   string
-	token config.Secret
-}
-
+// newDropInServers: the operator may say where servers are.
 func newDropInServers(c *config.Config, others *federation.ClientAPIs) (*dropInServers, error) {
-	s := &dropInServers{
-		overrides: map[string]*url.URL{}, others: others,
-		own: c.Homeserver.ServerName, token: c.Homeserver.ASToken,
-	}
+	s := &dropInServers{&homeservers{
+		known: map[string]leave.API{}, others: others, own: c.Homeserver.ServerName, token: c.Homeserver.ASToken,
+	}}
 	for name, address := range c.DropIn.ClientAPIs {
 		base, err := url.Parse(address)
 		if err != nil {
 			return nil, fmt.Errorf("LIVEKIT_CS_API_URL_OVERRIDES: %w", err)
 		}
-		s.overrides[name] = base
+		s.known[name] = leave.API{URL: base, Client: others.Client()}
 	}
 	return s, nil
 }
 
-// API implements leave.Homeservers. Strangers' leaves are managed without a
-// token, as that is what their homeservers let everybody do.
-func (s *dropInServers) API(ctx context.Context, server string) (leave.API, error) {
-	api := leave.API{URL: s.overrides[server], Client: s.others.Client()}
-	if api.URL == nil {
-		var err error
-		if api.URL, err = s.others.Find(ctx, server); err != nil {
-			return leave.API{}, err
-		}
-	}
-	if server == s.own && s.own != "" {
-		api.Token = s.token
-	}
-	return api, nil
-}
+// dropInServers are homeservers of which none is asked what it can do.
+type dropInServers struct{ *homeservers }
 
 // Own implements leave.Homeservers. Whatever a homeserver can do, leaves are
 // taken over here: clients of an lk-jwt-service rely on that.

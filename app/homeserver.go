@@ -29,16 +29,19 @@ func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
 // serveHomeserver serves what the homeserver hands over, and has it asked
 // whether it is set up for us.
 func (a *App) serveHomeserver() {
-	c := a.options.Config.Homeserver
 	if a.proxiedListener != nil {
-		a.serve("homeserver's listener", a.proxiedListener, proxied.New(proxied.Options{
-			HSToken: c.HSToken.Reveal(), Token: a.focus.ServeVouched, Delegate: a.focus.ServeVouchedLeave,
-			Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
-		}))
+		a.serve("homeserver's listener", a.proxiedListener, a.newProxied())
 	}
 	if a.home != nil {
 		a.life.run("homeserver check", a.checkHomeserver)
 	}
+}
+
+func (a *App) newProxied() *proxied.Listener {
+	return proxied.New(proxied.Options{
+		HSToken: a.options.Config.Homeserver.HSToken.Reveal(), Token: a.focus.ServeVouched, Delegate: a.focus.ServeVouchedLeave,
+		Log: a.log.With().Str("component", "proxied").Logger(), Registerer: a.registry,
+	})
 }
 
 // checkPause is how long is waited, at first, for a homeserver that does not

@@ -14,16 +14,20 @@ import (
 	"passerelle/focus/matrixrtc"
 )
 
-// homeservers joins our own homeserver, whose address and token are
-// configured, with all others, who say themselves where they are.
+// homeservers finds client-server APIs: where the configuration says that they
+// are, or where the servers do.
 type homeservers struct {
-	name   string
-	own    leave.API
+	known  map[string]leave.API // by server name
 	others *federation.ClientAPIs
+	// own is our own homeserver, or empty, and token what it knows us by.
+	// Strangers' leaves are managed without one, as that is what their
+	// homeservers let everybody do.
+	own   string
+	token config.Secret
 }
 
 func newHomeservers(c config.Homeserver, others *federation.ClientAPIs) (*homeservers, error) {
-	h := &homeservers{name: c.ServerName, others: others}
+	h := &homeservers{known: map[string]leave.API{}, others: others, own: c.ServerName, token: c.ASToken}
 	if c.ServerName == "" {
 		return h, nil
 	}
@@ -34,7 +38,7 @@ func newHomeservers(c config.Homeserver, others *federation.ClientAPIs) (*homese
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.MaxIdleConnsPerHost = 16
-	h.own = leave.API{URL: base, Token: c.ASToken, Client: &http.Client{
+	h.known[c.ServerName] = leave.API{URL: base, Client: &http.Client{
 		Transport: transport,
 		// A redirect would carry the token to whoever it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -44,23 +48,31 @@ func newHomeservers(c config.Homeserver, others *federation.ClientAPIs) (*homese
 
 // API implements leave.Homeservers.
 func (h *homeservers) API(ctx context.Context, server string) (leave.API, error) {
-	if own, ok := h.Own(); ok && server == h.name {
-		return own, nil
+	api, ok := h.known[server]
+	if !ok {
+		base, err := h.others.Find(ctx, server)
+		if err != nil {
+			return leave.API{}, err
+		}
+		api = leave.API{URL: base, Client: h.others.Client()}
 	}
-	base, err := h.others.Find(ctx, server)
-	if err != nil {
-		return leave.API{}, err
+	if server == h.own {
+		api.Token = h.token
 	}
-	return leave.API{URL: base, Client: h.others.Client()}, nil
+	return api, nil
 }
 
 // Own implements leave.Homeservers.
-func (h *homeservers) Own() (leave.API, bool) { return h.own, h.name != "" }
+func (h *homeservers) Own() (leave.API, bool) {
+	api, ok := h.known[h.own]
+	api.Token = h.token
+	return api, ok
+}
 
 func (h *homeservers) close() {
 	h.others.Close()
-	if h.own.Client != nil {
-		h.own.Client.CloseIdleConnections()
+	for _, api := range h.known {
+		api.Client.CloseIdleConnections()
 	}
 }
 
@@ -82,7 +94,7 @@ func (p patientLooks) Participant(ctx context.Context, room matrixrtc.SFURoom, w
 }
 
 func (a *App) buildLeaves(_ context.Context, c *config.Config) error {
-	others, err := federation.NewClientAPIs(federation.OpenIDOptions{Config: c.Federation, Policy: a.policy})
+	others, err := federation.NewClientAPIs(federation.Options{Config: c.Federation, Policy: a.policy})
 	if err != nil {
 		return err
 	}

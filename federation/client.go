@@ -50,7 +50,7 @@ type client struct {
 	timeout   time.Duration
 }
 
-func newClient(o OpenIDOptions) (*client, error) {
+func newClient(o Options) (*client, error) {
 	d, err := newDialer(o)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func newClient(o OpenIDOptions) (*client, error) {
 }
 
 // newDialer returns what all connections to other homeservers are made with.
-func newDialer(o OpenIDOptions) (*dialer, error) {
+func newDialer(o Options) (*dialer, error) {
 	filter, err := newAddressFilter(o.Config.AllowNetworks)
 	if err != nil {
 		return nil, err

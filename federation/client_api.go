@@ -55,9 +55,9 @@ type clientAPI struct {
 	until time.Time
 }
 
-// NewClientAPIs returns ClientAPIs that know nothing yet. It reads Config,
-// Policy and DNS. Close lets go of its connections.
-func NewClientAPIs(o OpenIDOptions) (*ClientAPIs, error) {
+// NewClientAPIs returns ClientAPIs that know nothing yet. Close lets go of their
+// connections.
+func NewClientAPIs(o Options) (*ClientAPIs, error) {
 	if o.Policy == nil || o.Config.Timeout <= 0 {
 		return nil, errors.New("federation: client APIs need a policy and a timeout")
 	}

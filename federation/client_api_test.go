@@ -23,7 +23,7 @@ func clientAPIs(t *testing.T, h *federationtest.Homeserver, addresses map[string
 	t.Helper()
 	policy, err := federation.NewPolicy([]config.FederationRule{{Server: "join.test", Access: "join"}, {Server: "*", Access: "create"}})
 	require.NoError(t, err)
-	o := federation.OpenIDOptions{
+	o := federation.Options{
 		Policy: policy, Log: zerolog.Nop(), DNS: newDNS(t, addresses).resolver,
 		Config: config.Federation{Timeout: timeout, AllowNetworks: []string{"127.0.0.1/32"}, CAFiles: []string{h.CAFile()}},
 	}

@@ -30,7 +30,7 @@ func newNamed(t *testing.T, addresses map[string][]string) named {
 	t.Helper()
 	h := federationtest.New(t, federationtest.GoodCertificate)
 	dns := newDNS(t, addresses)
-	openID := newOpenID(t, h, func(o *federation.OpenIDOptions) {
+	openID := newOpenID(t, h, func(o *federation.Options) {
 		o.Config.AllowNetworks = []string{"127.0.0.1/32"}
 		o.DNS = dns.resolver
 		o.Through(func(address string) string {
@@ -176,7 +176,7 @@ func TestNoWayLeadsInside(t *testing.T) {
 // so that only the address filter is in the way.
 func insideOpenID(t *testing.T, n named, policy *federation.Policy, port string) *federation.OpenID {
 	t.Helper()
-	return newOpenID(t, n.Homeserver, func(o *federation.OpenIDOptions) {
+	return newOpenID(t, n.Homeserver, func(o *federation.Options) {
 		o.Policy = policy
 		o.Config.AllowNetworks = []string{"127.0.0.1/32"}
 		o.DNS = n.dns.resolver

@@ -101,7 +101,7 @@ func (r road) take(t *testing.T) []string {
 	dns.setSRV(r.srv)
 	var mu sync.Mutex
 	var dials []string
-	openID := newOpenID(t, own, func(o *federation.OpenIDOptions) {
+	openID := newOpenID(t, own, func(o *federation.Options) {
 		policy, err := federation.NewPolicy([]config.FederationRule{{Server: "*", Access: "create"}})
 		require.NoError(t, err)
 		o.Policy, o.DNS, o.Config.AllowNetworks = policy, dns.resolver, nil

@@ -52,8 +52,9 @@ type OpenID struct {
 	log     zerolog.Logger
 }
 
-// OpenIDOptions are what an OpenID needs.
-type OpenIDOptions struct {
+// Options are what an [OpenID] and [ClientAPIs] need: how other homeservers are
+// reached, and what is believed of them.
+type Options struct {
 	// Config says how homeservers are reached. Its Rules are not read: Policy
 	// decides.
 	Config config.Federation
@@ -82,7 +83,7 @@ type OpenIDOptions struct {
 }
 
 // NewOpenID returns an OpenID. Close lets go of its connections.
-func NewOpenID(o OpenIDOptions) (*OpenID, error) {
+func NewOpenID(o Options) (*OpenID, error) {
 	if o.Policy == nil {
 		return nil, errors.New("federation: no policy")
 	}

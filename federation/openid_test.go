@@ -27,11 +27,11 @@ const timeout = time.Second
 
 // newOpenID trusts the homeserver's authority, allows its server to join, and
 // loopback addresses.
-func newOpenID(t *testing.T, h *federationtest.Homeserver, change ...func(*federation.OpenIDOptions)) *federation.OpenID {
+func newOpenID(t *testing.T, h *federationtest.Homeserver, change ...func(*federation.Options)) *federation.OpenID {
 	t.Helper()
 	policy, err := federation.NewPolicy([]config.FederationRule{{Server: "127.0.0.1:*", Access: "join"}, {Server: "*.test", Access: "join"}, {Server: "*.test:*", Access: "join"}})
 	require.NoError(t, err)
-	o := federation.OpenIDOptions{
+	o := federation.Options{
 		Policy: policy,
 		Config: config.Federation{Timeout: timeout, AllowNetworks: []string{"127.0.0.0/8"}, CAFiles: []string{h.CAFile()}},
 		Log:    zerolog.Nop(), Registerer: prometheus.NewRegistry(),
@@ -172,14 +172,14 @@ func TestCertificates(t *testing.T) {
 func TestTheTokenOfAnotherServer(t *testing.T) {
 	a := federationtest.New(t, federationtest.GoodCertificate)
 	b := federationtest.New(t, federationtest.GoodCertificate)
-	openID := newOpenID(t, a, func(o *federation.OpenIDOptions) { o.Config.CAFiles = []string{a.CAFile(), b.CAFile()} })
+	openID := newOpenID(t, a, func(o *federation.Options) { o.Config.CAFiles = []string{a.CAFile(), b.CAFile()} })
 	_, err := openID.Verify(t.Context(), token(a, b.Issue("bo")))
 	require.ErrorIs(t, err, federation.ErrRejected)
 }
 
 func TestServersThatThePolicyDoesNotNameAreNotAsked(t *testing.T) {
 	h := federationtest.New(t, federationtest.GoodCertificate)
-	openID := newOpenID(t, h, func(o *federation.OpenIDOptions) {
+	openID := newOpenID(t, h, func(o *federation.Options) {
 		policy, err := federation.NewPolicy([]config.FederationRule{{Server: "friend.example", Access: "join"}})
 		require.NoError(t, err)
 		o.Policy, o.DNS = policy, noDNS(t)
@@ -206,7 +206,7 @@ func TestAddressesThatAreNotPublic(t *testing.T) {
 		"short form of loopback": "127.1:" + port,
 	} {
 		t.Run(name, func(t *testing.T) {
-			openID := newOpenID(t, h, func(o *federation.OpenIDOptions) {
+			openID := newOpenID(t, h, func(o *federation.Options) {
 				policy, err := federation.NewPolicy([]config.FederationRule{{Server: "*", Access: "create"}})
 				require.NoError(t, err)
 				o.Policy, o.Config.AllowNetworks = policy, nil
@@ -233,7 +233,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	require.NoError(t, err)
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
-	for want, o := range map[string]federation.OpenIDOptions{
+	for want, o := range map[string]federation.Options{
 		"no policy":                 {Config: config.Federation{Timeout: timeout}},
 		"federation.timeout":        {Policy: policy},
 		"federation.allow_networks": {Policy: policy, Config: config.Federation{Timeout: timeout, AllowNetworks: []string{"10.0.0.1"}}},
@@ -249,7 +249,7 @@ func BenchmarkVerify(b *testing.B) {
 	h := federationtest.New(b, federationtest.GoodCertificate)
 	policy, err := federation.NewPolicy([]config.FederationRule{{Server: h.Name(), Access: "join"}})
 	require.NoError(b, err)
-	openID, err := federation.NewOpenID(federation.OpenIDOptions{
+	openID, err := federation.NewOpenID(federation.Options{
 		Policy: policy,
 		Config: config.Federation{Timeout: 5 * time.Second, AllowNetworks: []string{"127.0.0.0/8"}, CAFiles: []string{h.CAFile()}},
 	})
@@ -272,7 +272,7 @@ func BenchmarkVerify(b *testing.B) {
 // TestInsist: with it a server is asked however often it failed before.
 func TestInsist(t *testing.T) {
 	h := federationtest.New(t, federationtest.GoodCertificate)
-	openID := newOpenID(t, h, func(o *federation.OpenIDOptions) { o.Insist = true })
+	openID := newOpenID(t, h, func(o *federation.Options) { o.Insist = true })
 	h.Misbehave(func(_ *federationtest.Homeserver, w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 	})
@@ -291,7 +291,7 @@ func TestSkipVerifyTLS(t *testing.T) {
 		h := federationtest.New(t, wrong)
 		_, err := newOpenID(t, h).Verify(t.Context(), token(h, h.Issue("ana")))
 		require.ErrorIs(t, err, federation.ErrUnreachable)
-		_, err = newOpenID(t, h, func(o *federation.OpenIDOptions) { o.SkipVerifyTLS = true }).Verify(t.Context(), token(h, h.Issue("ana")))
+		_, err = newOpenID(t, h, func(o *federation.Options) { o.SkipVerifyTLS = true }).Verify(t.Context(), token(h, h.Issue("ana")))
 		require.NoError(t, err)
 	}
 }

@@ -37,7 +37,7 @@ func TestASlowServerDelaysNobodyElse(t *testing.T) {
 	slow := federationtest.New(t, federationtest.GoodCertificate)
 	slow.Misbehave(federationtest.Hang)
 	good := federationtest.New(t, federationtest.GoodCertificate)
-	openID := newOpenID(t, slow, func(o *federation.OpenIDOptions) {
+	openID := newOpenID(t, slow, func(o *federation.Options) {
 		o.Config.CAFiles = []string{slow.CAFile(), good.CAFile()}
 		o.Config.Timeout = 10 * time.Second
 	})
@@ -168,7 +168,7 @@ func TestWhatIsToldOfIt(t *testing.T) {
 	h := federationtest.New(t, federationtest.GoodCertificate)
 	registry := prometheus.NewRegistry()
 	var log strings.Builder
-	openID := newOpenID(t, h, func(o *federation.OpenIDOptions) {
+	openID := newOpenID(t, h, func(o *federation.Options) {
 		o.Registerer, o.Log = registry, zerolog.New(&log).Level(zerolog.TraceLevel)
 	})
 	ask := func(misbehave federationtest.Misbehaviour, server string) {

@@ -176,6 +176,7 @@ func refuseMethod(w http.ResponseWriter) {
 	answer(w, http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "write POST")
 }
 
+// answer is a Matrix error. mautrix' own would set CORS headers.
 func answer(w http.ResponseWriter, status int, code, text string) {
 	answerWith(w, status, `{"errcode":"`+code+`","error":"`+text+`"}`)
 }
