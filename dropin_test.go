@@ -345,7 +345,15 @@ func (d *dropIn) called(id, action string, n int, within time.Duration) delayedC
 // silent requires that an action is not called for a while.
 func (d *dropIn) silent(id, action string, during time.Duration) {
 	d.t.Helper()
-	require.Never(d.t, func() bool { return len(d.home.seen(id, action)) > 0 }, during, 20*time.Millisecond, "%s of %s was called", action, id)
+	d.stays(id, action, 0, during)
+}
+
+// stays requires that an action was called so often, and is not again for a
+// while.
+func (d *dropIn) stays(id, action string, n int, during time.Duration) {
+	d.t.Helper()
+	require.Never(d.t, func() bool { return len(d.home.seen(id, action)) != n }, during, 20*time.Millisecond,
+		"%s of %s was not called %d times", action, id, n)
 }
 
 func refusesConnections(address string) bool {

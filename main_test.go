@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -162,15 +163,19 @@ func (i *instance) key() (id, secret string) {
 	return id, secret
 }
 
-// freePorts finds ports that are free for TCP and UDP alike.
+// freePorts are free for TCP and UDP. They lie below those that the kernel gives
+// to whoever asks for any, so that nobody gets them before they are used.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
+	const lowest, kernels = 10_000, 32_768
 	var ports []int
 	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+		port := lowest + rand.N(kernels-lowest)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
 		defer l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
 		if u, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
 			defer u.Close()
 			ports = append(ports, port)

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -38,10 +39,13 @@ func profile(name string, end <-chan os.Signal) error {
 	}
 	<-end
 	pprof.StopCPUProfile()
-	allocations, err := os.Create(name + ".allocs")
+	allocations, err := os.Create(name + ".part")
 	if err != nil {
 		return err
 	}
-	defer allocations.Close()
-	return pprof.Lookup("allocs").WriteTo(allocations, 0)
+	if err := errors.Join(pprof.Lookup("allocs").WriteTo(allocations, 0), allocations.Close()); err != nil {
+		return err
+	}
+	// With its name it is whole, and so is what was written before it.
+	return os.Rename(allocations.Name(), name+".allocs")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -36,8 +37,25 @@ func (b *bench) profile(ctx context.Context, file string) error {
 	if err := ours.command.Process.Signal(syscall.SIGUSR1); err != nil {
 		return err
 	}
-	// The sampler stops at its next look, and the files are written after it.
-	time.Sleep(time.Second)
+	if err := awaitFile(ctx, file+".allocs"); err != nil {
+		return err
+	}
 	fmt.Printf("%d requests, %.3f ms of CPU each; read it with go tool pprof -http : %s\n", r.requests, r.cpuMS(), file)
 	return nil
+}
+
+// awaitFile returns when the file is there.
+func awaitFile(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		if _, err := os.Stat(name); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s was not written", name)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }

@@ -1,6 +1,10 @@
 package town_test
 
 import (
+	"bufio"
+	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +40,6 @@ func TestKicked(t *testing.T) {
 		user := member(t, m, "kicked")
 		s.join(user)
 		gone := connected(t, w, user)
-		time.Sleep(2 * time.Second) // for the SFU's report
 		began := time.Now()
 		s.moderate("kick")(s, user)
 		select {
@@ -49,9 +52,9 @@ func TestKicked(t *testing.T) {
 	}
 	remains := connected(t, w, w.Finances.User)
 	require.NoError(t, w.Interieur.Homeserver.Stop())
-	time.Sleep(12 * time.Second) // two sweeps
+	awaitSweeps(t, w.Interieur, "failed")
 	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
-	time.Sleep(6 * time.Second)
+	awaitSweeps(t, w.Interieur, "answered")
 	select {
 	case <-stays:
 		t.Error("Agnès was thrown out")
@@ -59,4 +62,29 @@ func TestKicked(t *testing.T) {
 		t.Error("Bruno was thrown out")
 	default:
 	}
+}
+
+// awaitSweeps returns when the Passerelle has asked its homeserver, with that
+// outcome, as often as two sweeps do for two people in a call.
+func awaitSweeps(t *testing.T, m *town.Ministry, outcome string) {
+	t.Helper()
+	const twoSweeps = 4
+	before := questions(t, m, outcome)
+	require.Eventually(t, func() bool { return questions(t, m, outcome) >= before+twoSweeps }, time.Minute, 100*time.Millisecond,
+		"nobody is asked")
+}
+
+// questions is how often the Passerelle asked who is in a room, by outcome.
+func questions(t *testing.T, m *town.Ministry, outcome string) (n float64) {
+	t.Helper()
+	answer, err := http.Get(m.PrivateURL + "/metrics")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="is_joined"} `); ok {
+			n, err = strconv.ParseFloat(value, 64)
+			require.NoError(t, err)
+		}
+	}
+	return n
 }

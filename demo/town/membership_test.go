@@ -16,6 +16,10 @@ import (
 	"passerelle/demo/town"
 )
 
+// forgotten is after how long a Passerelle has to ask its homeserver again: a
+// yes counts for five seconds there, and nothing tells when they are over.
+const forgotten = 6 * time.Second
+
 // state is one way not to be joined, or to be.
 type state struct {
 	name string
@@ -139,7 +143,7 @@ func TestMembership(t *testing.T) {
 			c.state.after(s, c.user)
 		}
 	}
-	time.Sleep(6 * time.Second) // a yes counts for five
+	time.Sleep(forgotten)
 	for _, c := range cells {
 		name := c.way.name + ", " + c.state.name + " " + string(c.user.UserID)
 		got := c.way.ask(t, w, c.user, s.room)
@@ -185,7 +189,7 @@ func TestMembership(t *testing.T) {
 		}
 	}
 	standalone := ways()[1]
-	time.Sleep(6 * time.Second)
+	time.Sleep(forgotten)
 	require.NoError(t, w.Interieur.Homeserver.Stop())
 	standalone.ask(t, w, holder, s.room).jwt(t)
 	got = standalone.ask(t, w, stranger, s.room)
