@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -33,9 +34,12 @@ func (c *Config) readSecretFiles(mistakes *Mistakes) {
 }
 
 // NewSecretFile makes a secret of 256 bits in a file that nobody but its owner
-// can use, unless the file is there, and returns what it holds. Errors name the
-// key and never the secret.
+// can use, unless the file is there, and returns what it holds. The file's folder
+// is made, too. Errors name the key and never the secret.
 func NewSecretFile(key, path string) (secret Secret, made bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", false, fmt.Errorf("%s: %s (make the folder, or name a file in another one)", key, plainFileError(err))
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		var mistakes Mistakes
@@ -43,7 +47,7 @@ func NewSecretFile(key, path string) (secret Secret, made bool, err error) {
 		return secret, false, mistakes.err()
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("%s: %s", key, plainFileError(err))
+		return "", false, fmt.Errorf("%s: %s (run this as somebody who may write there, or name another file)", key, plainFileError(err))
 	}
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails

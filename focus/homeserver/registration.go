@@ -63,6 +63,7 @@ func HomeserverLines(file string) string {
   - ` + file + `
 experimental_features:
   msc4143_enabled: true        # which media server is this homeserver's
+  msc4222_enabled: true        # clients learn of each change of a room's state
   msc4354_enabled: true        # who is in a call, without state events
   msc4502_enabled: true        # may Passerelle ask who is in a room
   msc4512_enabled: true        # requests for calls are handed to Passerelle
