@@ -154,7 +154,7 @@ func (m *Ministry) sfu() (int, error) {
 }
 
 // stopPatience is longer than Passerelle itself takes at most. One that had to
-// be killed leaves an orphan, which ends itself after five seconds.
+// be killed leaves an orphan, which ends itself after twenty seconds.
 const stopPatience = 25 * time.Second
 
 func answers(ctx context.Context, address string) bool {
