@@ -183,7 +183,7 @@ func clientBase(body []byte) (*url.URL, error) {
 	}
 	base, err := url.Parse(strings.TrimRight(document.Homeserver.BaseURL, "/"))
 	if err != nil || base.Scheme != "https" && base.Scheme != "http" || base.Hostname() == "" || base.Opaque != "" ||
-		base.User != nil || base.RawQuery != "" || base.ForceQuery || base.Fragment != "" {
+		base.User != nil || base.RawQuery != "" || base.ForceQuery || strings.Contains(document.Homeserver.BaseURL, "#") {
 		return nil, errBroken
 	}
 	return base, nil
