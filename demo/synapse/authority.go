@@ -57,8 +57,8 @@ func NewAuthority(dir string) (*Authority, error) {
 	return a, writePEM(a.File, "CERTIFICATE", der)
 }
 
-// issue writes a certificate for the address, and its key, into dir.
-func (a *Authority) issue(dir, address string) (certFile, keyFile string, err error) {
+// Issue writes a certificate for the address, and its key, into dir.
+func (a *Authority) Issue(dir, address string) (certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err

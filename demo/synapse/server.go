@@ -75,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		authority:     o.Authority,
 		secret:        rand.Text(),
 	}
-	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
+	certFile, keyFile, err := o.Authority.Issue(o.Dir, o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s: %w", s.Name, err)
 	}
