@@ -15,7 +15,7 @@ import (
 // imports says which packages of ours each package may import. Imports point
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
-	"":                          {"app", "config", "focus/homeserver", "focus/proxied", "focus/sfu/child"},
+	"":                          {"app", "config", "focus/homeserver", "focus/sfu/child"},
 	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/leave/redis", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
