@@ -1,5 +1,5 @@
 // Package synapse starts a real Synapse for the demonstration and the tests,
-// with every feature that calls use switched on, and speaks to it as its
+// with every feature that calls use switched on or with none, and speaks to it as its
 // administrator and its users do. Its servers federate over TLS with a
 // certificate authority of their own, under names that are IP addresses, so
 // that the machine's own files stay as they are.

@@ -30,6 +30,9 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// Bare switches nothing on that Synapse does not by itself, announces no
+	// transports, and keeps its limits.
+	Bare bool
 	// StrangersLimited keeps Synapse's own limit on how often delayed events are
 	// managed; all other limits are lifted.
 	StrangersLimited bool

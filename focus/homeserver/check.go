@@ -59,13 +59,20 @@ func (c *Client) Check(ctx context.Context, o CheckOptions) (findings []Finding,
 	}
 	findings = checkFeatures(features)
 	findings = append(findings, c.checkTransports(ctx, o)...)
-	membership, known := c.checkMembership(ctx, o)
-	findings = append(findings, membership...)
-	if o.Proxied && known {
+	findings = append(findings, c.checkToken(ctx, o)...)
+	findings = append(findings, c.checkMembership(ctx, o)...)
+	if o.Proxied {
 		findings = append(findings, c.checkProxy(ctx, o)...)
+		findings = append(findings, userLimit)
 	}
 	return findings, true
 }
+
+// userLimit cannot be tried: the limits of users are not those of a service.
+var userLimit = Finding{Unseen: true,
+	Wrong: "each token request through the homeserver counts in its rc_message, which cannot be seen from outside",
+	Costs: "at its default the twelfth in a row of one user is refused",
+	Mend:  synapse + "rc_message: {per_second: 10, burst_count: 100}"}
 
 // checkFeatures is about what the homeserver says of itself (GET /versions).
 func checkFeatures(features map[string]bool) (findings []Finding) {
@@ -121,39 +128,51 @@ func (c *Client) checkTransports(ctx context.Context, o CheckOptions) []Finding 
 		Mend:  synapse + "matrix_rtc.transports, as it prints them"}}
 }
 
-// checkMembership also tells whether the homeserver knows our token at all.
-func (c *Client) checkMembership(ctx context.Context, o CheckOptions) (findings []Finding, known bool) {
-	costs := "only of rooms that a user of our registration is in can be asked who is there, and in all others nobody gets a token"
+// whoeverKnows is what it costs to ask nobody who is in a room.
+const whoeverKnows = "focus.membership is unverified, so whoever knows a room's ID gets into its calls"
+
+// checkToken is about the token that we show.
+func (c *Client) checkToken(ctx context.Context, o CheckOptions) []Finding {
+	costs := "Passerelle cannot ask who is in a room, so nobody gets a token"
 	if o.Unverified {
-		costs = "focus.membership is unverified, so whoever knows a room's ID gets into its calls"
+		costs = whoeverKnows
 	}
 	if c.token == "" {
 		return []Finding{{Wrong: "we have no as_token", Costs: costs + "; and delayed leaves are managed with a stranger's limits, one a second",
-			Mend: "homeserver.as_token_file: what `passerelle registration focus` makes"}}, false
+			Mend: "homeserver.as_token_file: what `passerelle registration focus` makes"}}
 	}
 	var me json.RawMessage
-	if err := c.ask(ctx, question{name: "whoami", method: http.MethodGet, path: clientAPI + "v3/account/whoami"}, &me); refused(err, http.StatusUnauthorized, "") {
-		if !o.Unverified {
-			costs = "Passerelle cannot ask who is in a room, so nobody gets a token"
-		}
+	err := c.ask(ctx, question{name: "whoami", method: http.MethodGet, path: clientAPI + "v3/account/whoami"}, &me)
+	if refused(err, http.StatusUnauthorized, "") {
 		return []Finding{{Wrong: "the homeserver does not know our as_token", Costs: costs,
-			Mend: "homeserver.yaml: app_service_config_files: [the file of `passerelle registration focus`], and restart it"}}, false
+			Mend: synapse + "app_service_config_files: [the file of `passerelle registration focus`], and restart it"}}
+	}
+	return nil
+}
+
+func (c *Client) checkMembership(ctx context.Context, o CheckOptions) []Finding {
+	costs := "only of rooms that a user of our registration is in can be asked who is there, and in all others nobody gets a token"
+	otherwise := "; where there is none such, that user in each room, or focus.membership: unverified"
+	if o.Unverified {
+		costs, otherwise = whoeverKnows, ""
 	}
 	_, err := c.isJoined(ctx, probeRoom, "mxid", "@passerelle-check:passerelle.invalid")
 	switch {
+	case refused(err, http.StatusUnauthorized, ""):
+		return nil // said already
 	case (err == nil || refused(err, http.StatusBadRequest, "")) && o.Unverified:
-		return []Finding{{Wrong: "nobody is asked who is in a room, although the homeserver would say so", Costs: "whoever knows a room's ID gets into its calls",
-			Mend: "focus.membership: required"}}, true
+		return []Finding{{Wrong: "nobody is asked who is in a room, although the homeserver would say so", Costs: whoeverKnows,
+			Mend: "focus.membership: required"}}
 	case err == nil, refused(err, http.StatusBadRequest, ""):
-		return nil, true
+		return nil
 	case refused(err, http.StatusForbidden, ""):
 		return []Finding{{Wrong: "our registration lacks the scope", Costs: costs,
-			Mend: `registration: io.element.msc4502.scopes: ["` + scope + `"]`}}, true
+			Mend: `registration: io.element.msc4502.scopes: ["` + scope + `"]`}}
 	case refused(err, http.StatusNotFound, ""):
 		return []Finding{{Wrong: "the homeserver does not offer the question who is in a room (MSC4502)", Costs: costs,
-			Mend: synapse + "experimental_features: {msc4502_enabled: true}; it is in Synapse 1.161 and later"}}, true
+			Mend: synapse + "experimental_features: {msc4502_enabled: true}, in 1.161 and later" + otherwise}}
 	}
-	return []Finding{{Wrong: "the homeserver does not say who is in a room (" + err.Error() + ")", Costs: costs, Mend: "look into its log"}}, true
+	return []Finding{{Wrong: "the homeserver does not say who is in a room (" + err.Error() + ")", Costs: costs, Mend: "look into its log"}}
 }
 
 func (c *Client) checkProxy(ctx context.Context, o CheckOptions) []Finding {
@@ -174,6 +193,8 @@ func (c *Client) checkProxy(ctx context.Context, o CheckOptions) []Finding {
 		case refused(err, http.StatusForbidden, ""):
 			return []Finding{{Wrong: "the homeserver hands requests over with another hs_token", Costs: costs,
 				Mend: "homeserver.hs_token: the hs_token of the registration that the homeserver has loaded"}}
+		case refused(err, http.StatusUnauthorized, ""):
+			return nil // said already
 		case refused(err, http.StatusTooManyRequests, ""):
 			return []Finding{{Wrong: "the homeserver limits us like any user", Costs: "restarts of delayed events and questions are refused in a busy call",
 				Mend: "registration: rate_limited: false"}}
@@ -181,9 +202,5 @@ func (c *Client) checkProxy(ctx context.Context, o CheckOptions) []Finding {
 		return []Finding{{Wrong: "the homeserver does not reach Passerelle (" + err.Error() + ")", Costs: costs,
 			Mend: "registration: io.element.msc4512.proxy_url: the address of homeserver.listen; is Passerelle running?"}}
 	}
-	// Users' limits are not those of a service, so this cannot be tried.
-	return []Finding{{Unseen: true,
-		Wrong: "each token request through the homeserver counts in its rc_message, which cannot be seen from outside",
-		Costs: "at its default the twelfth in a row of one user is refused",
-		Mend:  "homeserver.yaml: rc_message: {per_second: 10, burst_count: 100}"}}
+	return nil
 }
