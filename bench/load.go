@@ -39,8 +39,6 @@ func (r result) cpuMS() float64 { return r.cpu.Seconds() * 1000 / float64(r.requ
 // before it asks again, as long as more says so. Any answer but 200 is an
 // error.
 func load(ctx context.Context, p *process, world *stubs, route string, connections int, more func(started time.Time, n int) bool) (result, error) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
-	defer client.CloseIdleConnections()
 	var number atomic.Int64
 	collected := make([][]time.Duration, connections)
 	failures := make([]error, connections)
@@ -52,13 +50,19 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 	var asking sync.WaitGroup
 	for c := range connections {
 		asking.Go(func() {
+			var client *asker
+			if client, failures[c] = dial(p.address); failures[c] != nil {
+				return
+			}
+			defer client.close()
 			for ctx.Err() == nil && failures[c] == nil {
 				n := int(number.Add(1))
 				if !more(started, n) {
 					return
 				}
+				body := world.body(route, n)
 				began := time.Now()
-				failures[c] = ask(ctx, client, p.address+route, world.body(route, n))
+				failures[c] = client.post(route, body)
 				collected[c] = append(collected[c], time.Since(began))
 			}
 		})
@@ -82,11 +86,6 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 		return result{}, fmt.Errorf("%s: nothing was asked", route)
 	}
 	return r, ctx.Err()
-}
-
-func ask(ctx context.Context, client *http.Client, address string, body []byte) error {
-	_, err := answer(ctx, client, address, body)
-	return err
 }
 
 // answer is the body of a good answer.

@@ -49,7 +49,7 @@ federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
   rules: [{server: %[7]q, access: create}]
-`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name, world.clientAPI.URL)
+`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name, "http://"+world.clientAPI.Addr().String())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,62 +18,81 @@ import (
 // stubs are a homeserver that knows whose every token is, and an SFU that sends
 // back what it is told.
 type stubs struct {
-	homeserver *httptest.Server
-	// clientAPI is the homeserver's other API, by which delayed events are put
+	// federation and clientAPI are the homeserver's two APIs: by the one it says
+	// whose a token is, by the other who is in a room, and delayed events are put
 	// off and sent.
-	clientAPI *httptest.Server
-	sfu       *process
+	federation, clientAPI counted
+	sfu                   *process
 	// name is the homeserver's server name; caFile its authority.
 	name, caFile string
-	connections  atomic.Int64 // made to the homeserver
 	asked        atomic.Int64 // for bodies of requests
 }
 
-func newStubs(ctx context.Context, dir string) (*stubs, error) {
-	s := &stubs{}
-	s.homeserver = httptest.NewUnstartedServer(http.HandlerFunc(s.userinfo))
-	s.homeserver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			s.connections.Add(1)
-		}
+// counted counts the connections that it takes.
+type counted struct {
+	net.Listener
+	taken *atomic.Int64
+}
+
+// Accept implements [net.Listener].
+func (c counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.taken.Add(1)
 	}
-	s.homeserver.StartTLS()
-	s.name = s.homeserver.Listener.Addr().String()
-	s.caFile = filepath.Join(dir, "ca.pem")
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.homeserver.Certificate().Raw})
+	return conn, err
+}
+
+func listen() (counted, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return counted{l, new(atomic.Int64)}, err
+}
+
+func newStubs(ctx context.Context, dir string) (s *stubs, err error) {
+	s = &stubs{caFile: filepath.Join(dir, "ca.pem")}
+	if s.federation, err = listen(); err != nil {
+		return nil, err
+	}
+	if s.clientAPI, err = listen(); err != nil {
+		return nil, err
+	}
+	s.name = s.federation.Addr().String()
+	certificates := httptest.NewTLSServer(http.NotFoundHandler())
+	certificates.Close()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificates.Certificate().Raw})
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
-	s.clientAPI = httptest.NewServer(http.HandlerFunc(serveClientAPI))
-	var err error
+	go serve(tls.NewListener(s.federation, certificates.TLS), s.userinfo)
+	go serve(s.clientAPI, sayClientAPI)
 	s.sfu, err = startEcho(ctx)
 	return s, err
 }
 
+// connections counts those made to the homeserver.
+func (s *stubs) connections() int64 { return s.federation.taken.Load() }
+
 // userinfo: the token of user 7 begins with u7-.
-func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
-	user, _, ok := strings.Cut(r.URL.Query().Get("access_token"), "-")
-	if !ok {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
+func (s *stubs) userinfo(target string) (status int, body string) {
+	_, query, _ := strings.Cut(target, "?")
+	values, err := url.ParseQuery(query)
+	if user, _, ok := strings.Cut(values.Get("access_token"), "-"); ok && err == nil {
+		return http.StatusOK, fmt.Sprintf(`{"sub":"@%s:%s"}`, user, s.name)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"sub":"@%s:%s"}`, user, s.name)
+	return http.StatusUnauthorized, `{"errcode":"M_UNKNOWN_TOKEN"}`
 }
 
-// serveClientAPI says yes to whatever it is asked.
-func serveClientAPI(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	if r.URL.Path == "/_matrix/client/versions" {
-		_, _ = w.Write([]byte(`{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`))
-		return
+// sayClientAPI says yes to whatever it is asked.
+func sayClientAPI(target string) (status int, body string) {
+	if target == "/_matrix/client/versions" {
+		return http.StatusOK, `{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`
 	}
 	// Everybody is in every room, and every delayed event is there.
-	_, _ = w.Write([]byte(`{"joined":true}`))
+	return http.StatusOK, `{"joined":true}`
 }
 
 func (s *stubs) close() {
 	s.clientAPI.Close()
 	s.sfu.stop()
-	s.homeserver.Close()
+	s.federation.Close()
 }

@@ -57,12 +57,12 @@ func (b *bench) compare(ctx context.Context, ours, bare *process, route string, 
 	var mine, theirs []result
 	made := int64(0)
 	for range b.rounds {
-		before := b.world.connections.Load()
+		before := b.world.connections()
 		r, err := load(ctx, ours, b.world, route, connections, lasting(b.length))
 		if err != nil {
 			return err
 		}
-		made += b.world.connections.Load() - before
+		made += b.world.connections() - before
 		mine = append(mine, r)
 		if r, err = load(ctx, bare, b.world, route, connections, lasting(b.length)); err != nil {
 			return err
@@ -110,7 +110,7 @@ func (b *bench) measureMemory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	connections := b.world.connections.Load()
+	connections := b.world.connections()
 	if _, err := load(ctx, ours, b.world, "/get_token", 16, counting(b.tokens)); err != nil {
 		return err
 	}
@@ -119,6 +119,6 @@ func (b *bench) measureMemory(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("\n%d tokens: memory %.1f MiB at the start, %.1f MiB after %d to warm up, %.1f MiB after the rest; %d new TLS connections to the homeserver\n",
-		b.tokens, atStart, before, warmUp, after, b.world.connections.Load()-connections)
+		b.tokens, atStart, before, warmUp, after, b.world.connections()-connections)
 	return nil
 }

@@ -191,8 +191,8 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	if report.ButtonSeen > 0 {
 		fmt.Printf(say.button+"\n", report.ButtonSeen.Round(time.Millisecond), headless.ButtonAim)
 	}
-	if report.KillSeen > 0 {
-		fmt.Printf(say.killed+"\n", report.KillSeen.Round(100*time.Millisecond), headless.KillAim)
+	if report.GivenUp > 0 {
+		fmt.Printf(say.killed+"\n", report.GivenUp.Round(100*time.Millisecond), report.KillSeen.Round(time.Millisecond), headless.KillAim)
 	}
 	if err != nil {
 		return err

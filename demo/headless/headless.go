@@ -28,10 +28,10 @@ import (
 // The aims, from a departure to the other homeserver's news of it.
 const (
 	ButtonAim = time.Second
-	// KillAim is for a browser that died. LiveKit takes 20 seconds to be sure of
-	// it; Passerelle, to which the browser had handed its leave over, then has it
-	// sent. Its own timer is an hour.
-	KillAim = 20*time.Second + 500*time.Millisecond
+	// KillAim is for a browser that died, from when LiveKit is sure of it, which
+	// takes it some 20 seconds. Passerelle, to which the browser had handed its
+	// leave over, then has it sent. Its own timer is an hour.
+	KillAim = 500 * time.Millisecond
 )
 
 // After these times something is broken, however loaded the machine is.
@@ -66,9 +66,12 @@ type Report struct {
 	Timeline Timeline
 	// Agnes and Bruno are what each of them received of the other.
 	Agnes, Bruno caller.Media
-	// ButtonSeen and KillSeen are the times from each departure to the other
-	// homeserver's news of it; 0 if there was none.
-	ButtonSeen, KillSeen time.Duration
+	// ButtonSeen is the time from the button to the other homeserver's news of
+	// it; 0 if there was none.
+	ButtonSeen time.Duration
+	// GivenUp is how long LiveKit took to give up on the killed browser, KillSeen
+	// the time from then to the other homeserver's news of it.
+	GivenUp, KillSeen time.Duration
 	// PicturesBack are the times from each kill of an SFU until the one who
 	// watched through it saw the other's picture move again.
 	PicturesBack []time.Duration
@@ -200,8 +203,7 @@ func (r *run) call(ctx context.Context) (err error) {
 	if r.report.ButtonSeen, err = r.hangUp(ctx, agnes); err != nil {
 		return err
 	}
-	r.report.KillSeen, err = r.kill(ctx, bruno)
-	return err
+	return r.kill(ctx, bruno)
 }
 
 // keepConsoles writes what browsers and servers said, to look into what went wrong.
@@ -278,16 +280,30 @@ func (r *run) hangUp(ctx context.Context, agnes *caller.Caller) (time.Duration, 
 	return took, nil
 }
 
-// kill kills Bruno's browser and waits for the Intérieur's news of it.
-func (r *run) kill(ctx context.Context, bruno *caller.Caller) (time.Duration, error) {
+// kill kills Bruno's browser, and waits for his SFU to give him up and for the
+// Intérieur's news of it. He is the last one there.
+func (r *run) kill(ctx context.Context, bruno *caller.Caller) error {
 	began := time.Now()
 	bruno.Kill()
 	r.report.Timeline.note(began, "bruno", "is gone: his browser was killed", "")
-	seen, err := r.awaitLeave(ctx, r.town.Interieur, r.town.Finances.User.UserID, leaveWithin)
-	if err != nil {
-		return 0, err
+	ctx, cancel := context.WithTimeoutCause(ctx, leaveWithin, fmt.Errorf("not within %s", leaveWithin))
+	defer cancel()
+	var given, seen time.Time
+	waiting, ctx := errgroup.WithContext(ctx)
+	waiting.Go(func() (err error) {
+		given, err = awaitEmpty(ctx, r.town.Finances)
+		return err
+	})
+	waiting.Go(func() (err error) {
+		seen, err = r.awaitLeave(ctx, r.town.Interieur, r.town.Finances.User.UserID, leaveWithin)
+		return err
+	})
+	if err := waiting.Wait(); err != nil {
+		return err
 	}
-	return seen.Sub(began), nil
+	r.report.Timeline.note(given, "bruno", "is given up by LiveKit", "")
+	r.report.GivenUp, r.report.KillSeen = given.Sub(began), max(seen.Sub(given), 0)
+	return nil
 }
 
 // awaitLeave waits until the ministry's homeserver has seen the user leave,

@@ -49,8 +49,8 @@ func TestCall(t *testing.T) {
 				report, err := headless.Run(t.Context(), world, headless.Options{
 					Chromium: chromium, Out: out, Lang: "fr", Log: zerolog.Nop(),
 				})
-				t.Logf("\n%sseen by the other ministry: the button's leave after %s (aim %s), the killed browser's after %s (aim %s)",
-					report.Timeline.String(), report.ButtonSeen, headless.ButtonAim, report.KillSeen, headless.KillAim)
+				t.Logf("\n%sseen by the other ministry: the button's leave after %s (aim %s), the killed browser's %s (aim %s) after LiveKit gave it up, which took %s",
+					report.Timeline.String(), report.ButtonSeen, headless.ButtonAim, report.KillSeen, headless.KillAim, report.GivenUp)
 				require.NoError(t, err)
 				require.Len(t, report.Screenshots, 2)
 			})
