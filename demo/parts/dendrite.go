@@ -3,6 +3,7 @@ package parts
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,6 +49,10 @@ func (s *Store) fetchDendrite(ctx context.Context, dir string) error {
 		}
 	}
 	env := []string{"CGO_ENABLED=1", "GOWORK=off"}
-	return s.run(ctx, dir, "dendrite-build", env, "go", "build", "-mod=readonly", "-buildvcs=false", "-ldflags=-s -w",
+	err := s.run(ctx, dir, "dendrite-build", env, "go", "build", "-mod=readonly", "-buildvcs=false", "-ldflags=-s -w",
 		"-o", filepath.Join(dir, "dendrite"), dendritePackage)
+	if err != nil {
+		return fmt.Errorf("it is built from its Go module, which the module proxy (GOPROXY) must have: %w", err)
+	}
+	return nil
 }

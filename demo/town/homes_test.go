@@ -101,7 +101,7 @@ func (l *lone) start(lines []string) {
 			}
 		}
 		return true
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 // token asks for one by a route for everybody.
@@ -121,7 +121,7 @@ func (l *lone) delegatesNothing(clientURL string) {
 	l.t.Helper()
 	require.Eventually(l.t, func() bool {
 		return post(l.t, l.PublicURL+"/delegate_delayed_leave", "", nil).Status == http.StatusNotFound
-	}, 10*time.Second, 50*time.Millisecond, "once the homeserver was asked")
+	}, time.Minute, 50*time.Millisecond, "once the homeserver was asked")
 	for _, path := range []string{"/_matrix/client/unstable/io.element.msc4195", "/_matrix/client/v1"} {
 		require.Equal(l.t, http.StatusNotFound, post(l.t, clientURL+path+"/rtc/livekit/delegate_delayed_leave", "", nil).Status)
 	}
