@@ -29,8 +29,8 @@ type CheckOptions struct {
 	// ProbePath and ProbeAnswer are a request that, through the homeserver,
 	// reaches us, and our answer to it.
 	ProbePath, ProbeAnswer string
-	// Transports is what should be announced; AnnouncedByUs where we do it
-	// ourselves.
+	// Transports is what should be announced, nothing without an address;
+	// AnnouncedByUs where we do it ourselves.
 	Transports    Transports
 	AnnouncedByUs bool
 }
@@ -58,7 +58,9 @@ func (c *Client) Check(ctx context.Context, o CheckOptions) (findings []Finding,
 			Mend: "homeserver.url: its client API, as this machine reaches it"}}, false
 	}
 	findings = checkFeatures(features)
-	findings = append(findings, c.checkTransports(ctx, o)...)
+	if o.Transports.ServiceURL != "" {
+		findings = append(findings, c.checkTransports(ctx, o)...)
+	}
 	findings = append(findings, c.checkToken(ctx, o)...)
 	findings = append(findings, c.checkMembership(ctx, o)...)
 	if o.Proxied {

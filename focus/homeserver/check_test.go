@@ -76,6 +76,7 @@ func TestCheck(t *testing.T) {
 		"another slash":            {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://rtc.example/","url":"wss://rtc.example"}]}`}, costs: "letter by letter", mend: "matrix_rtc.transports"},
 		"the older half":           {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://rtc.example"}]}`}, costs: "letter by letter", mend: "matrix_rtc.transports"},
 		"announced by us":          {said: said{"/rtc/transports": unrecognised}, with: byUs},
+		"an address unknown to us": {said: said{"/rtc/transports": unrecognised}, with: func(o *homeserver.CheckOptions) { o.Transports = homeserver.Transports{} }},
 		"announced by us alone":    {said: said{"/rtc/transports": "200 {}"}, with: byUs},
 		"announced by both":        {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://old.example"}]}`}, with: byUs, costs: "letter by letter", mend: "matrix_rtc.transports"},
 		"scope missing":            {said: said{"/is_joined": `403 {"errcode":"M_FORBIDDEN"}`}, costs: "nobody gets a token", mend: "io.element.msc4502.scopes"},
