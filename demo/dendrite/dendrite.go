@@ -129,7 +129,7 @@ func (s *Server) writeConfig(o Options) (string, error) {
 			// Its own are servers on the Internet.
 			"trusted_third_party_id_servers": []string{},
 			"report_stats":                   map[string]any{"enabled": false},
-			"jetstream":                      map[string]any{"in_memory": true, "topic_prefix": "Dendrite"},
+			"jetstream":                      map[string]any{"in_memory": true, "storage_path": in("jetstream"), "topic_prefix": "Dendrite"},
 		},
 		"app_service_api": map[string]any{"config_files": o.AppServices},
 		"client_api": map[string]any{
