@@ -316,6 +316,8 @@ func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	case errors.Is(err, focus.ErrNoCall):
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrNoRoom, err)
+	case errors.Is(err, focus.ErrFull):
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrFull, err)
 	case err != nil:
 		return door.Pass{}, err
 	}

@@ -14,8 +14,8 @@ import (
 var (
 	nothing = matrixrtc.Access{}
 	join    = matrixrtc.Access{Join: true}
-	publish = matrixrtc.Access{Join: true, Publish: true}
-	create  = matrixrtc.Access{Join: true, Publish: true, Create: true}
+	publish = matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources}
+	create  = matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources, Create: true}
 )
 
 func TestPolicy(t *testing.T) {
@@ -121,7 +121,7 @@ func TestServerNames(t *testing.T) {
 // TestFullAccess: names are compared whole and as they are written, and nobody
 // is refused to join.
 func TestFullAccess(t *testing.T) {
-	full, join := matrixrtc.Access{Join: true, Publish: true, Create: true}, matrixrtc.Access{Join: true}
+	full, join := matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources, Create: true}, matrixrtc.Access{Join: true}
 	listed := federation.NewFullAccess(false, []string{"a.example", "B.example:8448", "*", "*.example"})
 	for name, want := range map[string]matrixrtc.Access{
 		"a.example": full, "B.example:8448": full, "A.example": join, "b.example:8448": join, "a.example:8448": join,

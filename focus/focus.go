@@ -37,6 +37,16 @@ type Policy interface {
 	Access(serverName string) matrixrtc.Access
 }
 
+// RoomRules says what the own rules of a Matrix room let a user do in its calls:
+// its power levels, its slot, its kind. It answers from what it knows already
+// and soon.
+type RoomRules interface {
+	// Rights are what the room allows; the policy may allow less. known is false
+	// where nobody has read the room's rules: then the policy alone decides. An
+	// error means that they cannot be read now, and gives nobody anything new.
+	Rights(ctx context.Context, slot matrixrtc.SlotKey, user id.UserID) (r matrixrtc.Rights, known bool, err error)
+}
+
 // SFU is one SFU. livekit.Rooms is one.
 type SFU interface {
 	// EnsureRoom makes the room, or leaves the one that exists as it is.
@@ -46,6 +56,12 @@ type SFU interface {
 	Participants(ctx context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error)
 	// Remove disconnects a participant. One that is not there is no error.
 	Remove(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error
+	// Allow changes what a participant who is connected may do, and ends what it
+	// may not do any more. One that is not there is no error.
+	Allow(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, p matrixrtc.Permissions) error
+	// End closes the room and disconnects everybody. One that does not exist is
+	// no error.
+	End(ctx context.Context, room matrixrtc.SFURoom) error
 }
 
 // Door is where clients' signalling passes. door.Door is one.
@@ -83,6 +99,9 @@ type Options struct {
 	Store    *Store
 	Verifier Verifier
 	Policy   Policy
+	// Rules are those of the rooms; nil where nobody knows them, and the policy
+	// alone decides. Whoever knows them calls [Service.RulesChanged].
+	Rules RoomRules
 	// SFUs are those of this process, by the name that stands in the rows.
 	SFUs map[string]SFU
 	// Home is the name of the one that gets new calls.
@@ -140,6 +159,8 @@ type Service struct {
 	store    *Store
 	verifier Verifier
 	policy   Policy
+	rules    RoomRules
+	changes  *changes
 	sfus     map[string]SFU
 	home     string
 	tokens   Tokens
@@ -187,6 +208,8 @@ func New(o Options) (*Service, error) {
 		store:      o.Store,
 		verifier:   o.Verifier,
 		policy:     o.Policy,
+		rules:      o.Rules,
+		changes:    newChanges(),
 		sfus:       o.SFUs,
 		home:       o.Home,
 		tokens:     o.Tokens,
@@ -211,6 +234,9 @@ func New(o Options) (*Service, error) {
 		now:        time.Now,
 
 		membersEvery: o.MembersEvery,
+	}
+	if s.rules == nil {
+		s.rules = unknownRules{}
 	}
 	if o.Announced != nil {
 		if s.announced, err = webSocketURL(o.Announced); err != nil {

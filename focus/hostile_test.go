@@ -125,7 +125,7 @@ func TestTheNewestGrantsStay(t *testing.T) {
 			put(n + 1)
 		}
 		passes := func(n int) error {
-			return w.admit(t, matrixrtc.Ticket{Room: "room", Identity: member(n), Publish: true, MadeAt: at})
+			return w.admit(t, matrixrtc.Ticket{Room: "room", Identity: member(n), Publish: matrixrtc.AllSources, MadeAt: at})
 		}
 		require.NoError(t, passes(0), "she is connected")
 		for n := range 100 {
