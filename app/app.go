@@ -276,6 +276,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
+		NoDoor:          c.LiveKit.Signalling == "direct",
 		PublicURL:       signalling,
 		Announced:       announced,
 		Log:             a.log.With().Str("component", "focus").Logger(),

@@ -96,15 +96,18 @@ func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, er
 	return name, nil
 }
 
-// ensureRoom has the SFU make the room. It takes the bounds when it makes it, and
-// keeps them. Equal requests at one time share one call, unless the SFU is
+// ensureRoom has the SFU make the room. Where clients reach it without the door,
+// it holds the bound on their number, as it was when it made the room. Equal
+// requests at one time share one call, unless the SFU is
 // shared: it is asked once for each token.
 func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFURoom, b matrixrtc.Bounds) error {
 	c := s.config.Load()
 	o := matrixrtc.RoomOptions{
 		EmptyTimeout:     c.EmptyTimeout,
 		DepartureTimeout: c.DepartureTimeout,
-		MaxParticipants:  b.MaxParticipants,
+	}
+	if s.noDoor {
+		o.MaxParticipants = b.MaxParticipants
 	}
 	if s.shared {
 		return s.sfus[sfu].EnsureRoom(ctx, room, o)

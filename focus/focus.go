@@ -126,6 +126,9 @@ type Options struct {
 	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
 	// as it stands.
 	SFUAddress string
+	// NoDoor: clients reach the SFU without the door, so that the SFU itself has
+	// to hold the number of participants.
+	NoDoor bool
 	// SharedSFU: others let people in to the SFU as well, and may have done so
 	// for the same calls. Who is there without a grant of ours is left alone,
 	// unless it was one that was taken back; observers are told of everything,
@@ -177,6 +180,8 @@ type Service struct {
 	// The SFU is shared; proofs are for any use; grants and events are not
 	// recorded; participants may update their metadata.
 	shared, anyUse, unrecorded, metadata bool
+	// noDoor: not all clients come through the door.
+	noDoor bool
 
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -219,6 +224,7 @@ func New(o Options) (*Service, error) {
 		leaves:     o.Leaves,
 		remote:     o.Remote,
 		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
+		noDoor:     o.NoDoor,
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
 		unrecorded: o.Unrecorded && o.SharedSFU,

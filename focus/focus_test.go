@@ -37,6 +37,7 @@ type world struct {
 	access  map[string]matrixrtc.Access
 	ensured []matrixrtc.SFURoom
 	sfuDown error
+	most    int // participants that the SFU has to be told of
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
@@ -79,7 +80,9 @@ func (w *world) EnsureRoom(_ context.Context, room matrixrtc.SFURoom, o matrixrt
 	if w.sfuDown != nil {
 		return w.sfuDown
 	}
-	if o != (matrixrtc.RoomOptions{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o != (matrixrtc.RoomOptions{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second, MaxParticipants: w.most}) {
 		return errors.New("not the configured options")
 	}
 	w.ensured = append(w.ensured, room)

@@ -32,9 +32,13 @@ const (
 		UPDATE call_participant SET state = 'left', left_at = $2, leave_reason = 'ROOM_CLOSED'
 		WHERE sfu_room = $1 AND state = 'joined'`
 	// A call begins when somebody joins a room in which nobody has been for a
-	// while: nobody says so reliably when one has ended.
+	// while: nobody says so reliably when one has ended. Who comes first has
+	// started it, or who had the room made for those who may not.
 	startCall = `
-		UPDATE call_session SET started_at = $2 WHERE sfu_room = $1 AND (started_at IS NULL OR NOT EXISTS (
+		UPDATE call_session SET started_at = $2, started_by = COALESCE((
+			SELECT g.server_name FROM call_grant g
+			WHERE g.sfu_room = call_session.sfu_room AND g.identity = $4 AND g.may_create), started_by)
+		WHERE sfu_room = $1 AND (started_at IS NULL OR NOT EXISTS (
 			SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = call_session.sfu_room AND (p.state = 'joined' OR p.left_at > $3)))`
 	// The SFU's clock shows whole seconds. A room that was made again after the
@@ -87,7 +91,7 @@ func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 	var err error
 	switch e.Type {
 	case matrixrtc.ParticipantJoined:
-		if _, err = s.db.Exec(ctx, startCall, e.Room, at, e.At.Add(-emptyFor).UnixMilli()); err == nil {
+		if _, err = s.db.Exec(ctx, startCall, e.Room, at, e.At.Add(-emptyFor).UnixMilli(), e.Identity); err == nil {
 			_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
 		}
 	case matrixrtc.ParticipantLeft, matrixrtc.ParticipantAborted:

@@ -42,7 +42,7 @@ type writtenGrant struct {
 
 const (
 	// inUse: somebody is in the session's room. As long as nobody is, the last
-	// one who has it made is who starts the call.
+	// one who has it made is taken for who starts the call.
 	inUse = `EXISTS (SELECT 1 FROM call_participant p WHERE p.sfu_room = call_session.sfu_room AND p.state = 'joined')`
 
 	putSession = `
