@@ -42,7 +42,7 @@ func (i *instance) metric(name string) string {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(i.t, err)
-	found := regexp.MustCompile(`(?m)^`+name+` (.*)$`).FindSubmatch(text)
+	found := regexp.MustCompile(`(?m)^` + name + ` (.*)$`).FindSubmatch(text)
 	require.NotNil(i.t, found, name)
 	return string(found[1])
 }

@@ -141,7 +141,7 @@ func (s *Service) keepTo(ctx context.Context, room WatchedRoom, p matrixrtc.Part
 		s.allow(ctx, room.SFU, room.Room, p.Identity, publish)
 	case p.Sends&^publish != 0:
 		s.log.Warn().Msg("A participant sends what it may not, under another name, and is removed")
-		s.metrics.strangers.Inc()
+		s.metrics.disguised.Inc()
 		_, err := s.Revoke(ctx, Whom{SFURoom: room.Room, Identity: p.Identity}, "sent "+(p.Sends&^publish).String()+" under another name")
 		return err
 	}
