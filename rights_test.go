@@ -73,11 +73,14 @@ func (p *participant) show(t *testing.T, source livekit.TrackSource) {
 }
 
 // viewer counts what it receives.
-type viewer struct{ pictures, sounds atomic.Int64 }
+type viewer struct {
+	pictures, sounds atomic.Int64
+	dark             chan time.Time // when a picture was over
+}
 
 func watch(t *testing.T, i *instance, user string) *viewer {
 	t.Helper()
-	v := &viewer{}
+	v := &viewer{dark: make(chan time.Time, 10)}
 	address, jwt := i.token(user)
 	room, err := lksdk.ConnectToRoomWithToken(address, jwt, &lksdk.RoomCallback{ParticipantCallback: lksdk.ParticipantCallback{
 		OnTrackSubscribed: func(track *webrtc.TrackRemote, _ *lksdk.RemoteTrackPublication, _ *lksdk.RemoteParticipant) {
@@ -90,6 +93,11 @@ func watch(t *testing.T, i *instance, user string) *viewer {
 					return
 				}
 				counter.Add(1)
+			}
+		},
+		OnTrackUnpublished: func(p *lksdk.RemoteTrackPublication, _ *lksdk.RemoteParticipant) {
+			if p.Kind() == lksdk.TrackKindVideo {
+				v.dark <- time.Now()
 			}
 		},
 	}})
@@ -167,13 +175,15 @@ func TestASourceIsTakenLive(t *testing.T) {
 
 	began := time.Now()
 	i.rule(", sources: [microphone]")
-	require.Eventually(t, func() bool {
-		arrived := bo.pictures.Load()
-		time.Sleep(500 * time.Millisecond)
-		return bo.pictures.Load() == arrived
-	}, patience, time.Millisecond, "the picture goes on")
-	t.Logf("dark within %s, half a second of looking included", time.Since(began).Round(10*time.Millisecond))
+	select {
+	case at := <-bo.dark:
+		t.Logf("dark %s after the signal", at.Sub(began).Round(time.Millisecond))
+	case <-time.After(patience):
+		t.Fatal("the picture goes on")
+	}
+	arrived := bo.pictures.Load()
 	grows(t, "sound", &bo.sounds)
+	require.LessOrEqual(t, bo.pictures.Load()-arrived, int64(20), "what was on its way, and no more")
 	require.NotEqual(t, "0", i.metric("passerelle_focus_rights_changed_total"))
 
 	_, fresh := i.token("eve")
