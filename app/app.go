@@ -276,6 +276,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
+		NoDoor:          c.LiveKit.Signalling == "direct",
 		PublicURL:       signalling,
 		Announced:       announced,
 		Log:             a.log.With().Str("component", "focus").Logger(),
@@ -316,6 +317,8 @@ func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	case errors.Is(err, focus.ErrNoCall):
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrNoRoom, err)
+	case errors.Is(err, focus.ErrFull):
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrFull, err)
 	case err != nil:
 		return door.Pass{}, err
 	}

@@ -118,6 +118,8 @@ type Focus struct {
 	DepartureTimeout time.Duration `mapstructure:"departure_timeout"`
 	// MaxParticipants in one call; 0 is no limit.
 	MaxParticipants int `mapstructure:"max_participants"`
+	// LongestCall is how long one call may go on; 0 is no limit.
+	LongestCall time.Duration `mapstructure:"longest_call"`
 	// Membership is required, when tokens are for those alone who are joined
 	// to the Matrix room as our own homeserver sees it, or unverified, when
 	// nobody is asked.
@@ -198,4 +200,11 @@ type FederationRule struct {
 	// Publish lends publishing to those who may only join. Those who may
 	// create always publish.
 	Publish bool `mapstructure:"publish"`
+	// Sources are what those who publish may send: microphone, camera,
+	// screen_share. None is all of them.
+	Sources []string `mapstructure:"sources"`
+	// MaxParticipants and LongestCall bound the calls that they start, in place
+	// of those of the focus; 0 is what those say.
+	MaxParticipants int           `mapstructure:"max_participants"`
+	LongestCall     time.Duration `mapstructure:"longest_call"`
 }

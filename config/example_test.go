@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -74,6 +75,7 @@ func TestExamplesInComments(t *testing.T) {
 	require.Empty(t, cmp.Diff([]config.FederationRule{
 		{Server: "interieur.example.gouv.fr", Access: "create"},
 		{Server: "guests.example.gouv.fr", Access: "deny"},
+		{Server: "hotline.example.gouv.fr", Access: "create", Sources: []string{"microphone"}, MaxParticipants: 10, LongestCall: 2 * time.Hour},
 		{Server: "*.example.gouv.fr", Access: "join"},
 		{Server: "legacy.example.org:8448", Access: "join", Publish: true},
 	}, c.Federation.Rules))

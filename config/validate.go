@@ -197,7 +197,7 @@ func (f Focus) validate(m *Mistakes) {
 	checkRange(m, "focus.limits.address", f.Limits.Address, 0, 1_000_000)
 	checkRange(m, "focus.limits.server", f.Limits.Server, 0, 1_000_000)
 	checkRange(m, "focus.limits.user", f.Limits.User, 0, 1_000_000)
-	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
+	checkBounds(m, "focus", f.MaxParticipants, f.LongestCall)
 }
 
 // validateMembership: who is in a room only our own homeserver can say. To do

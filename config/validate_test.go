@@ -369,6 +369,7 @@ func TestValidateFocus(t *testing.T) {
 	token := func(d time.Duration) change { return func(c *config.Config) { c.Focus.TokenLifetime = d } }
 	empty := func(d time.Duration) change { return func(c *config.Config) { c.Focus.EmptyTimeout = d } }
 	departure := func(d time.Duration) change { return func(c *config.Config) { c.Focus.DepartureTimeout = d } }
+	longest := func(d time.Duration) change { return func(c *config.Config) { c.Focus.LongestCall = d } }
 	most := func(n int) change { return func(c *config.Config) { c.Focus.MaxParticipants = n } }
 	check(t, []rule{
 		{"token lifetime", []change{token(time.Minute), token(24 * time.Hour)}, []wrong{
@@ -386,6 +387,11 @@ func TestValidateFocus(t *testing.T) {
 		{"participants", []change{most(0), most(10000)}, []wrong{
 			{"focus.max_participants: is out of range (write a number from 0 to 10000)", most(-1)},
 			{"focus.max_participants: is out of range (write a number from 0 to 10000)", most(10001)},
+		}},
+		{"longest call", []change{longest(0), longest(time.Minute), longest(720 * time.Hour)}, []wrong{
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(time.Minute - 1)},
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(-time.Hour)},
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(720*time.Hour + 1)},
 		}},
 	})
 }

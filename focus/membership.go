@@ -80,27 +80,31 @@ func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, sil
 // again is for who asks while the homeserver is silent: the holder of a living
 // grant gets the same once more, for as long as it was given; a first token
 // nobody gets.
-func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, silence error) (string, error) {
+func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (string, error) {
 	held, err := s.held(ctx, r, user, silence)
+	if err != nil {
+		return "", err
+	}
+	rights, err := s.rightsToAToken(ctx, r, user)
 	if err != nil {
 		return "", err
 	}
 	now := s.now()
 	grant := matrixrtc.Grant{
 		Room: r.slot.SFURoom(), Identity: r.identity(user),
-		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
+		Publish: held.Publish & rights.Publish, Lifetime: held.ExpiresAt.Sub(now),
 		UpdateOwnMetadata: s.metadata,
 	}
 	grant.Term = s.termOf(held.Term)
-	if held.MayCreate && access.Create {
+	if held.MayCreate && rights.Start {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {
 			return "", err
 		}
-		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
+		if err := s.ensureRoom(ctx, sfu, grant.Room, s.boundsOf(held.StartedBy)); err != nil {
 			return "", err
 		}
-		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {
+		if err := s.store.RoomEnsured(ctx, grant.Room, r.server(), now); err != nil {
 			return "", err
 		}
 	}

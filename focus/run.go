@@ -14,12 +14,15 @@ const sweepEvery = 10 * time.Minute
 
 // Run does what no request waits for, until ctx is done: it deletes old rows,
 // asks the SFUs who is there, and the homeserver whether they are still in the
-// room.
+// room, changes what those who are connected may do when that changes, and ends
+// calls that are too long.
 func (s *Service) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.sweep(ctx) })
 	if !s.shared {
 		running.Go(func() error { return s.watch(ctx) })
+		running.Go(func() error { return s.followRights(ctx) })
+		running.Go(func() error { return s.endLong(ctx) })
 	}
 	if s.membersEvery > 0 {
 		running.Go(func() error { return s.sweepMembers(ctx) })
