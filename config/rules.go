@@ -33,6 +33,7 @@ func (f Federation) validateRules(m *Mistakes) {
 		if rule.Publish && rule.Access == "deny" {
 			m.add(key+".publish", "lends publishing to those who are denied", "remove publish, or write access: join")
 		}
+		rule.validatePeer(m, key)
 	}
 }
 

@@ -24,6 +24,7 @@ func (c *Config) validate(m *Mistakes) {
 	c.validateMembership(m)
 	c.Homeserver.validate(m)
 	c.Federation.validate(m)
+	c.validateSigned(m)
 }
 
 // validateListeners refuses two listeners on one port. Those on different

@@ -37,6 +37,13 @@ type Policy interface {
 	Access(serverName string) matrixrtc.Access
 }
 
+// Owners says whose SFUs are where. It is pure: no I/O. federation.Policy is one.
+type Owners interface {
+	// Owners lists the servers, all of which may join, that may have the SFU at
+	// an address; none for an address that nobody who is known can have.
+	Owners(sfuURL string) []string
+}
+
 // SFU is one SFU. livekit.Rooms is one.
 type SFU interface {
 	// EnsureRoom makes the room, or leaves the one that exists as it is.
@@ -83,6 +90,8 @@ type Options struct {
 	Store    *Store
 	Verifier Verifier
 	Policy   Policy
+	// Owners knows the SFUs of others; nil knows none.
+	Owners Owners
 	// SFUs are those of this process, by the name that stands in the rows.
 	SFUs map[string]SFU
 	// Home is the name of the one that gets new calls.
@@ -140,6 +149,7 @@ type Service struct {
 	store    *Store
 	verifier Verifier
 	policy   Policy
+	owners   Owners
 	sfus     map[string]SFU
 	home     string
 	tokens   Tokens
@@ -187,6 +197,7 @@ func New(o Options) (*Service, error) {
 		store:      o.Store,
 		verifier:   o.Verifier,
 		policy:     o.Policy,
+		owners:     o.Owners,
 		sfus:       o.SFUs,
 		home:       o.Home,
 		tokens:     o.Tokens,

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 	var token string
 	switch {
 	case err != nil:
-	case request.sfuServer != "":
+	case s.isRelayed(request):
 		way = routeRelayed
 		token, err = s.relay(r.Context(), request)
 	default:
@@ -81,6 +80,12 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 		return
 	}
 	writeJSON(w, http.StatusOK, vouchedAnswer{JWT: token})
+}
+
+// isRelayed tells requests for other servers' SFUs from those for ours, and from
+// those for an SFU of which nothing is known.
+func (s *Service) isRelayed(r *tokenRequest) bool {
+	return r.sfuServer != "" || r.route == routeProxied && !s.isOurs(r.sfuURL) && len(s.relayOwners(r)) > 0
 }
 
 // vouchedError is publicError with the statuses that travel well through
@@ -160,38 +165,19 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller, way rou
 }
 
 // isOurs tells whether the address of an SFU is the one of this service, as it
-// is announced or as clients are given it. It is announced once and copied by
-// all, so other spellings are rare and mean the same: another case of the host,
-// the port that the scheme has anyway, a slash at the end.
+// is announced or as clients are given it.
 func (s *Service) isOurs(address string) bool {
 	if address == s.announced || address == s.sfuURL {
 		return true
 	}
-	given, err := plainAddress(address)
+	given, err := matrixrtc.ParseTransport(address)
 	if err != nil {
 		return false
 	}
 	for _, ours := range []string{s.announced, s.sfuURL} {
-		if own, err := plainAddress(ours); err == nil && given == own {
+		if own, err := matrixrtc.ParseTransport(ours); err == nil && given == own {
 			return true
 		}
 	}
 	return false
-}
-
-func plainAddress(address string) (url.URL, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return url.URL{}, err
-	}
-	host := strings.ToLower(u.Host)
-	if u.Scheme == "wss" {
-		host = strings.TrimSuffix(host, ":443")
-	} else {
-		host = strings.TrimSuffix(host, ":80")
-	}
-	return url.URL{
-		Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/"),
-		RawQuery: u.RawQuery, Fragment: u.Fragment,
-	}, nil
 }
