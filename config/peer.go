@@ -56,7 +56,9 @@ func (r FederationRule) validatePeer(m *Mistakes, key string) {
 func (r FederationRule) validateTransport(m *Mistakes, key string, i int, address string) {
 	u, err := url.Parse(address)
 	switch {
-	case err != nil || u.Hostname() == "" || len(address) > maxTransport || u.Scheme != "ws" && u.Scheme != "wss":
+	case len(address) > maxTransport:
+		m.add(key, "has an address that is longer than a client can ask for", "write "+strconv.Itoa(maxTransport)+" characters at most")
+	case err != nil || u.Hostname() == "" || u.Scheme != "ws" && u.Scheme != "wss":
 		m.add(key, strconv.Quote(address)+" is not the address of a media server", "write the url that its homeserver announces, such as wss://rtc.example.gouv.fr")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(address, "#"):
 		m.add(key, strconv.Quote(address)+" holds more than scheme, host and path", "write the url that its homeserver announces")

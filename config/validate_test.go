@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
+	"iter"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -363,6 +366,17 @@ func TestValidateFocus(t *testing.T) {
 	})
 }
 
+// numbered are n texts in which each has its number.
+func numbered(n int, format string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range n {
+			if !yield(fmt.Sprintf(format, i)) {
+				return
+			}
+		}
+	}
+}
+
 func TestValidateFederation(t *testing.T) {
 	rules := func(r ...config.FederationRule) change {
 		return func(c *config.Config) { c.Federation.Rules = r }
@@ -388,6 +402,19 @@ func TestValidateFederation(t *testing.T) {
 	networks := func(s ...string) change { return func(c *config.Config) { c.Federation.AllowNetworks = s } }
 	files := func(s ...string) change { return func(c *config.Config) { c.Federation.CAFiles = s } }
 	timeout := func(d time.Duration) change { return func(c *config.Config) { c.Federation.Timeout = d } }
+	peer := func(server string, r config.FederationRule) change {
+		r.Server, r.Access = server, "join"
+		return rules(r)
+	}
+	signed := func(name string) change {
+		return func(c *config.Config) {
+			c.Federation.SignedRequests = true
+			if name != "" {
+				c.Homeserver = config.Homeserver{ServerName: name, URL: "http://127.0.0.1:8008", ASToken: goodSecret}
+			}
+		}
+	}
+	const publicKey = "l8Hft5qXKn1vfHrg3p4+W8gELQVo8N13JkluMfmn2sQ"
 	const noServer = "(write the name alone, without scheme and path)"
 	check(t, []rule{
 		{"server of a rule", []change{
@@ -429,6 +456,37 @@ func TestValidateFederation(t *testing.T) {
 			{"federation.rules[0].access: is missing (write deny, join or create)", access("", false)},
 			{`federation.rules[0].access: "Join" is not known here`, access("Join", false)},
 			{"federation.rules[0].publish: lends publishing to those who are denied", access("deny", true)},
+		}},
+		{"transports of a rule", []change{
+			peer("a:8448", config.FederationRule{Transports: []string{"wss://rtc.a", "ws://10.0.0.1:7880/path"}}),
+			peer("a", config.FederationRule{Transports: slices.Collect(numbered(8, "wss://rtc%d.a"))}),
+		}, []wrong{
+			{`federation.rules[0].transports: "https://rtc.a" is not the address of a media server (write the url that its homeserver announces, such as wss://rtc.example.gouv.fr)`, peer("a", config.FederationRule{Transports: []string{"https://rtc.a"}})},
+			{`federation.rules[0].transports: "" is not the address`, peer("a", config.FederationRule{Transports: []string{""}})},
+			{`federation.rules[0].transports: "rtc.a" is not the address`, peer("a", config.FederationRule{Transports: []string{"rtc.a"}})},
+			{"federation.rules[0].transports: has an address that is longer than a client can ask for (write 255 characters at most)", peer("a", config.FederationRule{Transports: []string{"wss://rtc.a/" + strings.Repeat("x", 255)}})},
+			{`federation.rules[0].transports: "wss://u@rtc.a" holds more than scheme, host and path`, peer("a", config.FederationRule{Transports: []string{"wss://u@rtc.a"}})},
+			{`federation.rules[0].transports: "wss://rtc.a?" holds more`, peer("a", config.FederationRule{Transports: []string{"wss://rtc.a?"}})},
+			{`federation.rules[0].transports: "wss://rtc.a#" holds more`, peer("a", config.FederationRule{Transports: []string{"wss://rtc.a#"}})},
+			{`federation.rules[0].transports: wss://rtc.a stands twice`, peer("a", config.FederationRule{Transports: []string{"wss://rtc.a", "wss://rtc.a"}})},
+			{"federation.rules[0].transports: lists more than 8", peer("a", config.FederationRule{Transports: slices.Collect(numbered(9, "wss://rtc%d.a"))})},
+			{"federation.rules[0].transports: is for one server, and *.a names many", peer("*.a", config.FederationRule{Transports: []string{"wss://rtc.a"}})},
+			{"federation.rules[0].transports: is for servers that may join", rules(config.FederationRule{Server: "a", Access: "deny", Transports: []string{"wss://rtc.a"}})},
+		}},
+		{"keys of a rule", []change{
+			peer("a", config.FederationRule{SigningKeys: []string{"ed25519:a_RXGa " + publicKey, "ed25519:b-2 " + publicKey}}),
+		}, []wrong{
+			{`federation.rules[0].signing_keys: "ed25519:1" is not a public key (write ed25519:NAME KEY as`, peer("a", config.FederationRule{SigningKeys: []string{"ed25519:1"}})},
+			{`federation.rules[0].signing_keys: "ed25519:1 ` + publicKey + `=" is not a public key`, peer("a", config.FederationRule{SigningKeys: []string{"ed25519:1 " + publicKey + "="}})},
+			{`federation.rules[0].signing_keys: "ed25519:1 ` + publicKey[1:] + `" is not a public key`, peer("a", config.FederationRule{SigningKeys: []string{"ed25519:1 " + publicKey[1:]}})},
+			{`federation.rules[0].signing_keys: "ed25519 1 ` + publicKey + `" is not a public key`, peer("a", config.FederationRule{SigningKeys: []string{"ed25519 1 " + publicKey}})},
+			{`federation.rules[0].signing_keys: "rsa:1 ` + publicKey + `" is not a public key`, peer("a", config.FederationRule{SigningKeys: []string{"rsa:1 " + publicKey}})},
+			{"federation.rules[0].signing_keys: has two keys with the name ed25519:1", peer("a", config.FederationRule{SigningKeys: []string{"ed25519:1 " + publicKey, "ed25519:1 " + publicKey}})},
+			{"federation.rules[0].signing_keys: is for one server, and a? names many", peer("a?", config.FederationRule{SigningKeys: []string{"ed25519:1 " + publicKey}})},
+			{"federation.rules[0].signing_keys: lists more than 8", peer("a", config.FederationRule{SigningKeys: slices.Collect(numbered(9, "ed25519:%d "+publicKey))})},
+		}},
+		{"signed requests", []change{signed("example.org")}, []wrong{
+			{"homeserver.server_name: is missing (write the name that other servers sign their requests to", signed("")},
 		}},
 		{"networks", []change{networks("127.0.0.0/8", "::1/128", "0.0.0.0/0")}, []wrong{
 			{`federation.allow_networks: "127.0.0.1" is not an address range (write a CIDR such as 10.1.0.0/16)`, networks("10.0.0.0/8", "127.0.0.1")},

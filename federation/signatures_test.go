@@ -442,3 +442,29 @@ func FuzzPublishedKeys(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSignedBody: whatever comes in the place of what was signed, it is refused
+// or what was signed is read.
+func FuzzSignedBody(f *testing.F) {
+	key := mautrix.GenerateSigningKey()
+	policy, err := federation.NewPolicy([]config.FederationRule{{Server: "friend.example", Access: "join",
+		SigningKeys: []string{string(key.ID) + " " + string(key.Pub)}}})
+	require.NoError(f, err)
+	s, err := federation.NewSignatures(federation.Options{Policy: policy, Log: zerolog.Nop(), Config: config.Federation{Timeout: timeout}}, ownServer)
+	require.NoError(f, err)
+	r := federationtest.Request{Method: http.MethodPost, URI: tokenURI, Origin: "friend.example", Destination: ownServer,
+		Body: `{"room_id":"😀","user_id":"@bo:friend.example"}`}
+	header := federationtest.Sign(f, key, r)
+	f.Add(r.Body)
+	f.Add(`{"user_id":"@bo:friend.example", "room_id":"\ud83d\ude00"}`)
+	f.Add(`{"user_id":"@eve:friend.example","room_id":"😀","user_id":"@bo:friend.example"}`)
+	f.Add(`{"room_id":"\ud83d","x":"","user_id":"@bo:friend.example"}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		changed := r
+		changed.Body = body
+		origin, content, err := s.Verify(t.Context(), came(changed, header))
+		if err == nil && (origin != r.Origin || string(content) != r.Body) {
+			t.Fatalf("%s is read as %s", body, content)
+		}
+	})
+}
