@@ -43,14 +43,16 @@ type vouchedAnswer struct {
 	JWT string `json:"jwt"`
 }
 
-// ServeVouched answers a get_token for which the homeserver vouches. Every
+// ServeVouched answers a get_token for which the homeserver vouches, or which
+// another one has signed. Every
 // answer is a JSON object, and none is 401: it would look to a client as if its
 // own session had ended.
 //
 //	200 {jwt}            the token
 //	400 M_NOT_JSON       not JSON, or a field of the wrong type
 //	400 M_BAD_JSON       a field is missing, empty or impossible
-//	400 M_INVALID_PARAM  url is not our SFU, or server_name no server of the policy
+//	400 M_INVALID_PARAM  url is not our SFU nor that of a server of the policy, or
+//	                     server_name is none
 //	403 M_FORBIDDEN      policy, membership, or a user of another server
 //	404 M_NOT_FOUND      the other server's service is not reached through homeservers
 //	413 M_TOO_LARGE      more than 32 KiB
