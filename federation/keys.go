@@ -148,10 +148,20 @@ func (k *keyring) of(name string) *published {
 // fetch asks the server for its keys, and lets go of the lock meanwhile. It ends
 // with the configured timeout.
 func (k *keyring) fetch(ctx context.Context, p *published, server string) {
-	p.asking = make(chan struct{})
-	k.mu.Unlock()
 	var keys map[id.KeyID]id.SigningKey
 	var until time.Time
+	err := errors.New("it was not asked to the end")
+	p.asking = make(chan struct{})
+	k.mu.Unlock()
+	defer func() { // after a panic, too
+		k.mu.Lock()
+		p.asked, p.failure = k.now(), err
+		if err == nil {
+			p.keys, p.until = keys, until
+		}
+		close(p.asking)
+		p.asking = nil
+	}()
 	status, body, err := k.asker.ask(ctx, p.name, keysPath, nil)
 	switch {
 	case err == nil && status != http.StatusOK:
@@ -159,13 +169,6 @@ func (k *keyring) fetch(ctx context.Context, p *published, server string) {
 	case err == nil:
 		keys, until, err = readKeys(body, server, k.now())
 	}
-	k.mu.Lock()
-	p.asked, p.failure = k.now(), err
-	if err == nil {
-		p.keys, p.until = keys, until
-	}
-	close(p.asking)
-	p.asking = nil
 }
 
 // readKeys reads a server's answer and returns the keys that it signs with now,

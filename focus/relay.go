@@ -109,6 +109,7 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 	if err := limited(s.limits.User(r.vouched)); err != nil {
 		return "", err
 	}
+	// Which of several it will be is not known yet; one stands for all.
 	leave, ok := s.relays.enter(r.vouched, r.slot.RoomID, owners[0])
 	if !ok {
 		return "", limitError{busyWait}

@@ -96,7 +96,6 @@ func (m *Membership) Present(ctx context.Context, room id.RoomID, server string)
 	}
 	asked := time.Now()
 	present, err := m.client.ServerJoined(ctx, room, server)
-	m.note(err)
 	if err != nil {
 		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
 	}
