@@ -83,11 +83,6 @@ type Report struct {
 // with an error.
 func Run(ctx context.Context, t *town.Town, o Options) (report *Report, err error) {
 	r := &run{town: t, options: o, report: &Report{Timeline: Timeline{began: time.Now()}}, news: make(chan news, 64)}
-	ctx, stop := context.WithCancel(ctx)
-	defer func() {
-		stop()
-		err = errors.Join(err, r.watchers.Wait())
-	}()
 	return r.report, r.call(ctx)
 }
 
@@ -178,8 +173,15 @@ func (r *run) call(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, agnes.Close()) }()
 
-	r.watch(ctx, t.Interieur, agnes)
-	r.watch(ctx, t.Finances, bruno)
+	watching, stop := context.WithCancel(ctx)
+	defer func() {
+		// Before the browsers are closed, which their watchers would take for a
+		// fault.
+		stop()
+		err = errors.Join(err, r.watchers.Wait())
+	}()
+	r.watch(watching, t.Interieur, agnes)
+	r.watch(watching, t.Finances, bruno)
 	callers := map[string]*caller.Caller{"agnes": agnes, "bruno": bruno}
 	defer func() {
 		// How clients came back is worth a look also where all went well.
