@@ -16,7 +16,7 @@ import (
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
 	"":                          {"app", "config", "focus/homeserver", "focus/sfu/child"},
-	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/leave/redis", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
+	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/leave/redis", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "focus/signed", "migrations"},
 	"config":                    {},
 	"migrations":                {},
 	"federation":                {"config", "focus/matrixrtc"},
@@ -28,6 +28,7 @@ var imports = map[string][]string{
 	"focus/leave/redis":         {"config", "focus/leave", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},
 	"focus/proxied":             {"focus/matrixrtc"},
+	"focus/signed":              {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
 	"bench":                     {},

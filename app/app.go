@@ -28,6 +28,7 @@ import (
 	"passerelle/focus/homeserver"
 	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
+	"passerelle/focus/signed"
 	"passerelle/migrations"
 )
 
@@ -75,6 +76,8 @@ type App struct {
 	door             *door.Door
 	webhook          *livekit.Webhook
 
+	signed *signed.Listener // nil unless it is on
+
 	dropInServers *dropInServers // nil unless it is a drop-in
 }
 
@@ -90,7 +93,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	builds := []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus, a.buildSigned,
 	}
 	if o.Config.DropIn != nil {
 		builds = a.dropInBuilds()
@@ -265,6 +268,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Store:           focus.NewStore(a.database, a.synced),
 		Verifier:        a.openID,
 		Policy:          a.policy,
+		Owners:          a.policy,
 		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
 		Home:            c.LiveKit.Mode,
 		Tokens:          a.tokens,

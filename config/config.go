@@ -188,6 +188,10 @@ type Federation struct {
 	CAFiles []string `mapstructure:"ca_files"`
 	// Timeout bounds one look-up at a homeserver, discovery included.
 	Timeout time.Duration `mapstructure:"timeout"`
+	// SignedRequests takes get_token of other homeservers on the public
+	// listener, where our own one does not hand it over, and checks their
+	// signatures.
+	SignedRequests bool `mapstructure:"signed_requests"`
 }
 
 // FederationRule is one rule.
@@ -207,4 +211,10 @@ type FederationRule struct {
 	// of those of the focus; 0 is what those say.
 	MaxParticipants int           `mapstructure:"max_participants"`
 	LongestCall     time.Duration `mapstructure:"longest_call"`
+	// Transports are the addresses of the server's media servers, as its
+	// homeserver announces them (ws or wss). For one server, not a glob.
+	Transports []string `mapstructure:"transports"`
+	// SigningKeys are all keys that the server signs requests with, each written
+	// as "ed25519:NAME KEY". Empty: it is asked for them. For one server.
+	SigningKeys []string `mapstructure:"signing_keys"`
 }

@@ -78,5 +78,7 @@ func TestExamplesInComments(t *testing.T) {
 		{Server: "hotline.example.gouv.fr", Access: "create", Sources: []string{"microphone"}, MaxParticipants: 10, LongestCall: 2 * time.Hour},
 		{Server: "*.example.gouv.fr", Access: "join"},
 		{Server: "legacy.example.org:8448", Access: "join", Publish: true},
+		{Server: "partner.example.org", Access: "join", Transports: []string{"wss://calls.example.net"},
+			SigningKeys: []string{"ed25519:a_RXGa l8Hft5qXKn1vfHrg3p4+W8gELQVo8N13JkluMfmn2sQ"}},
 	}, c.Federation.Rules))
 }

@@ -143,7 +143,7 @@ func beside(k key) []string {
 	case "livekit.signalling", "livekit.public_url":
 		return []string{"PASSERELLE_LIVEKIT_SIGNALLING=direct", "PASSERELLE_LIVEKIT_PUBLIC_URL=ws://sfu.example.org"}
 	}
-	if strings.HasPrefix(k.path, "homeserver.") {
+	if strings.HasPrefix(k.path, "homeserver.") || k.path == "federation.signed_requests" {
 		return []string{"PASSERELLE_HOMESERVER_SERVER_NAME=example.org", "PASSERELLE_HOMESERVER_URL=http://127.0.0.1:8009",
 			"PASSERELLE_HOMESERVER_HS_TOKEN=" + reversed(goodSecret)}
 	}

@@ -36,6 +36,7 @@ func (f Federation) validateRules(m *Mistakes) {
 		}
 		rule.validateSources(m, key+".sources")
 		rule.validateBounds(m, key)
+		rule.validatePeer(m, key)
 	}
 }
 

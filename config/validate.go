@@ -25,6 +25,7 @@ func (c *Config) validate(m *Mistakes) {
 	c.Homeserver.validate(m)
 	c.Announce.validate(m)
 	c.Federation.validate(m)
+	c.validateSigned(m)
 }
 
 // validateListeners refuses two listeners on one port. Those on different

@@ -20,6 +20,7 @@ const maxServerName = 255
 type rule struct {
 	server glob.Glob
 	access matrixrtc.Access
+	peer   peerRule
 }
 
 func parseRules(rules []config.FederationRule) ([]rule, error) {
@@ -33,7 +34,11 @@ func parseRules(rules []config.FederationRule) ([]rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("federation.rules[%d].%w", i, err)
 		}
-		parsed = append(parsed, rule{server, access})
+		peer, err := parsePeer(r)
+		if err != nil {
+			return nil, fmt.Errorf("federation.rules[%d]%w", i, err)
+		}
+		parsed = append(parsed, rule{server, access, peer})
 	}
 	return parsed, nil
 }

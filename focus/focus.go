@@ -47,6 +47,13 @@ type RoomRules interface {
 	Rights(ctx context.Context, slot matrixrtc.SlotKey, user id.UserID) (r matrixrtc.Rights, known bool, err error)
 }
 
+// Owners says whose SFUs are where. It is pure: no I/O. federation.Policy is one.
+type Owners interface {
+	// Owners lists the servers, all of which may join, that may have the SFU at
+	// an address; none for an address that nobody who is known can have.
+	Owners(sfuURL string) []string
+}
+
 // SFU is one SFU. livekit.Rooms is one.
 type SFU interface {
 	// EnsureRoom makes the room, or leaves the one that exists as it is.
@@ -102,6 +109,8 @@ type Options struct {
 	// Rules are those of the rooms; nil where nobody knows them, and the policy
 	// alone decides. Whoever knows them calls [Service.RulesChanged].
 	Rules RoomRules
+	// Owners knows the SFUs of others; nil knows none.
+	Owners Owners
 	// SFUs are those of this process, by the name that stands in the rows.
 	SFUs map[string]SFU
 	// Home is the name of the one that gets new calls.
@@ -164,6 +173,7 @@ type Service struct {
 	policy   Policy
 	rules    RoomRules
 	changes  *changes
+	owners   Owners
 	sfus     map[string]SFU
 	home     string
 	tokens   Tokens
@@ -215,6 +225,7 @@ func New(o Options) (*Service, error) {
 		policy:     o.Policy,
 		rules:      o.Rules,
 		changes:    newChanges(),
+		owners:     o.Owners,
 		sfus:       o.SFUs,
 		home:       o.Home,
 		tokens:     o.Tokens,

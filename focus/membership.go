@@ -22,6 +22,9 @@ type Members interface {
 	Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
 	// Here tells whether anybody of our own server is joined to the room.
 	Here(ctx context.Context, room id.RoomID) (bool, error)
+	// Present tells whether anybody of a server is joined to the room; the
+	// answer may be a few seconds old.
+	Present(ctx context.Context, room id.RoomID, server string) (bool, error)
 }
 
 // How membership was proved, as it stands in the grant row.

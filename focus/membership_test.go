@@ -39,6 +39,13 @@ func (m *members) Confirm(ctx context.Context, room id.RoomID, user id.UserID) (
 	return m.Joined(ctx, room, user)
 }
 
+func (m *members) Present(_ context.Context, room id.RoomID, server string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	return m.in[string(room)+" "+server], m.silent
+}
+
 func (m *members) Here(context.Context, id.RoomID) (bool, error) { return !m.away, m.silent }
 
 // way is one way to a token.

@@ -87,6 +87,22 @@ func (m *Membership) Here(ctx context.Context, room id.RoomID) (bool, error) {
 	return m.client.ServerJoined(ctx, room, m.server)
 }
 
+// Present tells whether anybody of another server is joined to the room, or was
+// within the last five seconds. An error means that it is not known.
+func (m *Membership) Present(ctx context.Context, room id.RoomID, server string) (bool, error) {
+	key := string(room) + "\n" + server // a user's begins with an @ there
+	if m.fresh(key) {
+		return true, nil
+	}
+	asked := time.Now()
+	present, err := m.client.ServerJoined(ctx, room, server)
+	if err != nil {
+		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
+	}
+	m.keep(key, present, asked)
+	return present, nil
+}
+
 // find asks, and where a join may be on its way asks again.
 func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
 	began := time.Now()
@@ -127,15 +143,20 @@ func (m *Membership) once(ctx context.Context, key string, room id.RoomID, user 
 	if err != nil {
 		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
 	}
+	m.keep(key, joined, asked)
+	return joined, nil
+}
+
+// keep remembers a "yes" for a while, and no "no".
+func (m *Membership) keep(key string, yes bool, asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !joined {
+	if !yes {
 		delete(m.answers, key)
-		return false, nil
+		return
 	}
 	m.makeRoom(asked)
 	m.answers[key] = asked.Add(freshFor)
-	return true, nil
 }
 
 func (m *Membership) fresh(key string) bool {

@@ -315,3 +315,31 @@ func TestHereIsNoGuess(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, here)
 }
+
+// TestPresent: that somebody of a server is there is kept as for users.
+func TestPresent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var joined atomic.Bool
+		f := &fake{answer: func(*http.Request) (int, string) { return 200, fmt.Sprintf(`{"joined":%t}`, joined.Load()) }}
+		m := membership(f)
+		ask := func(want bool, questions int) {
+			t.Helper()
+			got, err := m.Present(t.Context(), room, "friend.example")
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			require.Equal(t, questions, f.count())
+		}
+		ask(false, 1)
+		joined.Store(true)
+		ask(true, 2)
+		require.Contains(t, f.asked[1], "server_name=friend.example")
+		joined.Store(false)
+		ask(true, 2)
+		time.Sleep(5 * time.Second)
+		ask(false, 3)
+	})
+	for _, failing := range []*fake{always(404, `{"errcode":"M_UNRECOGNIZED"}`), always(0, "connection refused"), always(400, `{"errcode":"M_INVALID_PARAM"}`)} {
+		_, err := membership(failing).Present(t.Context(), room, "friend.example")
+		require.Error(t, err)
+	}
+}
