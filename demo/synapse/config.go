@@ -2,6 +2,7 @@ package synapse
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -63,8 +64,8 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 		},
 		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
-	for key, value := range unlimited() {
-		config[key] = value
+	if !o.DefaultLimits {
+		maps.Copy(config, unlimited())
 	}
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")

@@ -33,6 +33,9 @@ type Options struct {
 	// StrangersLimited keeps Synapse's own limit on how often delayed events are
 	// managed; all other limits are lifted.
 	StrangersLimited bool
+	// DefaultLimits keeps every one of Synapse's own limits; users can be freed of
+	// theirs one by one (see [User.Unlimit]).
+	DefaultLimits bool
 	// Registrations are application services, by the content of their files.
 	Registrations []map[string]any
 	// AppServices are files with registrations.
