@@ -30,7 +30,7 @@ var imports = map[string][]string{
 	"focus/proxied":             {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
-	"bench":                     {},
+	"bench":                     {"demo/parts", "demo/synapse"},
 	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},

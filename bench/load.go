@@ -58,7 +58,7 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 					return
 				}
 				began := time.Now()
-				failures[c] = ask(ctx, client, p.address+route, world.body(route, n))
+				failures[c] = ask(ctx, client, p, world, route, n)
 				collected[c] = append(collected[c], time.Since(began))
 			}
 		})
@@ -84,17 +84,27 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 	return r, ctx.Err()
 }
 
-func ask(ctx context.Context, client *http.Client, address string, body []byte) error {
-	_, err := answer(ctx, client, address, body)
+// ask makes the n-th request.
+func ask(ctx context.Context, client *http.Client, p *process, world *stubs, route string, n int) error {
+	if route == proxiedRoute {
+		return world.askProxied(ctx, client, p)
+	}
+	_, err := answer(ctx, client, p.address+route, world.body(route, n), http.Header{})
 	return err
 }
 
 // answer is the body of a good answer.
-func answer(ctx context.Context, client *http.Client, address string, body []byte) ([]byte, error) {
+func answer(ctx context.Context, client *http.Client, address string, body []byte, header http.Header) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+	request.Header = header
+	return do(client, request)
+}
+
+// do is the body of a good answer.
+func do(client *http.Client, request *http.Request) ([]byte, error) {
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, err
@@ -102,14 +112,14 @@ func answer(ctx context.Context, client *http.Client, address string, body []byt
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: status %d: %s", address, answer.StatusCode, text)
+		err = fmt.Errorf("%s: status %d: %s", request.URL, answer.StatusCode, text)
 	}
 	return text, err
 }
 
 // token is a token of the n-th user for a room of that name.
 func (s *stubs) token(ctx context.Context, p *process, room string, n int) (string, error) {
-	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))))
+	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))), http.Header{})
 	if err != nil {
 		return "", err
 	}

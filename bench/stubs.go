@@ -21,10 +21,16 @@ type stubs struct {
 	// off and sent.
 	clientAPI *httptest.Server
 	sfu       *process
-	// name is the homeserver's server name; caFile its authority.
-	name, caFile string
-	connections  atomic.Int64 // made to the homeserver
-	asked        atomic.Int64 // for bodies of requests
+	home
+	connections atomic.Int64 // made to the homeserver
+	asked       atomic.Int64 // for bodies of requests
+	questions   atomic.Int64 // whether somebody is in a room
+}
+
+// home is the homeserver that a Passerelle is told of: its server name, its
+// client API, and the authority of its certificate.
+type home struct {
+	name, url, caFile string
 }
 
 func newStubs(ctx context.Context, dir string) (*stubs, error) {
@@ -42,7 +48,8 @@ func newStubs(ctx context.Context, dir string) (*stubs, error) {
 	if err := os.WriteFile(s.caFile, certificate, 0o600); err != nil {
 		return nil, err
 	}
-	s.clientAPI = httptest.NewServer(http.HandlerFunc(serveClientAPI))
+	s.clientAPI = httptest.NewServer(http.HandlerFunc(s.serveClientAPI))
+	s.url = s.clientAPI.URL
 	var err error
 	s.sfu, err = startEcho(ctx)
 	return s, err
@@ -60,11 +67,14 @@ func (s *stubs) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveClientAPI says yes to whatever it is asked.
-func serveClientAPI(w http.ResponseWriter, r *http.Request) {
+func (s *stubs) serveClientAPI(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Path == "/_matrix/client/versions" {
 		_, _ = w.Write([]byte(`{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`))
 		return
+	}
+	if strings.HasSuffix(r.URL.Path, "/is_joined") {
+		s.questions.Add(1)
 	}
 	// Everybody is in every room, and every delayed event is there.
 	_, _ = w.Write([]byte(`{"joined":true}`))

@@ -80,11 +80,16 @@ func (m *meter) read(ctx context.Context) {
 	if err != nil || answer.StatusCode != http.StatusOK {
 		return
 	}
+	m.note(s, queued, time.Now())
+}
+
+// note takes in what was read.
+func (m *meter) note(s sample, queued float64, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := time.Now()
 	const restarted = "restart done"
-	if more := s.actions[restarted] - m.now.actions[restarted]; more < 0 || sum(s.actions) < sum(m.now.actions) {
+	more := s.actions[restarted] - m.now.actions[restarted]
+	if more < 0 || sum(s.actions) < sum(m.now.actions) {
 		m.total = m.sum() // another process
 	} else if took := at.Sub(m.at); took > meterEvery/2 {
 		m.fastest = max(m.fastest, more/took.Seconds())

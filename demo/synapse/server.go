@@ -150,5 +150,8 @@ func answers(ctx context.Context, client *http.Client, address string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
+// PID is the number of the server's process.
+func (s *Server) PID() int { return s.process.PID() }
+
 // Stop ends the server and returns when it is gone.
 func (s *Server) Stop() error { return s.process.Stop(10 * time.Second) }
