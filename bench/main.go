@@ -20,7 +20,7 @@
 // Usage:
 //
 //	go run ./bench [-seconds 3] [-rounds 3] [-tokens 30000] [-only tokens,proxied,memory,door,join,media]
-//	go run ./bench -profile FILE
+//	go run ./bench -profile FILE [-only proxied]
 package main
 
 import (
@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each measurement; the median counts")
 	flag.IntVar(&b.tokens, "tokens", 30_000, "tokens of the memory measurement")
 	only := flag.String("only", "tokens,proxied,memory,door,join,media", "what to measure")
-	profile := flag.String("profile", "", "file for a processor profile of /get_token at 16 connections, instead of all else")
+	profile := flag.String("profile", "", "file for a processor profile of /get_token, or with -only proxied of what comes through the homeserver, at 16 connections, instead of all else")
 	flag.Parse()
 	b.length = time.Duration(*seconds) * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,7 +85,10 @@ func (b *bench) run(ctx context.Context, only []string, profile string) (err err
 	}
 	defer b.world.close()
 	if profile != "" {
-		return b.profile(ctx, profile)
+		if slices.Equal(only, []string{"proxied"}) {
+			return b.profile(ctx, profile, proxiedRoute)
+		}
+		return b.profile(ctx, profile, "/get_token")
 	}
 	if err := b.build(ctx); err != nil {
 		return err
