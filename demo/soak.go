@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"passerelle/demo/chaos"
 	"passerelle/demo/crowd"
@@ -48,9 +47,10 @@ const strangersAmong = 200
 // homeserver, a few clients of a Passerelle without a token.
 func playCrowd(ctx context.Context, build town.Options, o options) error {
 	began := time.Now()
-	var playing errgroup.Group
-	for _, c := range []crowd.Options{
-		{Clients: o.leaves, Delay: 8 * time.Minute, KillEvery: time.Minute},
+	var playing sync.WaitGroup
+	failures := make([]error, 2)
+	for i, c := range []crowd.Options{
+		{Clients: o.leaves, Delay: 12 * time.Minute, KillEvery: time.Minute},
 		{Clients: max(10, o.leaves/strangersAmong), Delay: 4 * time.Minute, KillEvery: time.Minute, Stranger: true},
 	} {
 		c.Python, c.Binary, c.Seed, c.AtOnce = build.Python, build.Binary, o.seed, 6
@@ -60,13 +60,14 @@ func playCrowd(ctx context.Context, build town.Options, o options) error {
 		}
 		c.Logs = filepath.Join(o.out, name)
 		c.Progress = func(line string) { fmt.Printf("%6s  %s: %s\n", time.Since(began).Round(time.Second), name, line) }
-		playing.Go(func() error {
+		playing.Go(func() {
 			report, err := crowd.Run(ctx, c)
 			if report != nil {
 				fmt.Print("\n", report, "\n")
 			}
-			return err
+			failures[i] = err
 		})
 	}
-	return playing.Wait()
+	playing.Wait()
+	return errors.Join(failures...)
 }

@@ -43,10 +43,12 @@ func (c *client) key() string {
 	return c.user.StateKey(c.device())
 }
 
-// play plays the part. It has a turn when it begins, and none while it stays.
-func (c *client) play(ctx context.Context) error {
+// play plays the part, and tells when it has come. It has a turn when it begins,
+// and none while it stays. Nobody leaves before all have come.
+func (c *client) play(ctx context.Context, came func()) error {
 	err := c.join(ctx)
 	c.run.done()
+	came()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -55,6 +57,13 @@ func (c *client) play(ctx context.Context) error {
 	}
 	if err := wait(ctx, c.stay); err != nil {
 		return err
+	}
+	if c.end != killed && c.end != unreported {
+		select {
+		case <-c.run.full:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	if err := c.run.turn(ctx); err != nil {
 		return err

@@ -47,7 +47,7 @@ type Options struct {
 const (
 	// perUser is how many clients a user has; Passerelle looks after 20 leaves of
 	// one user at most.
-	perUser = 10
+	perUser = 16
 	// perRoom is how many users share a room.
 	perRoom = 5
 )
@@ -61,8 +61,9 @@ type run struct {
 	clients []*client
 	client  *http.Client
 	meter   *meter
-	// turns bounds how many clients do something at once.
-	turns chan struct{}
+	// turns bounds how many clients do something at once; full is closed when all
+	// have come.
+	turns, full chan struct{}
 
 	mu       sync.Mutex
 	in, most int
@@ -88,6 +89,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	transport.MaxIdleConnsPerHost = 2 * o.AtOnce
 	r := &run{
 		options: o, place: p, meter: newMeter(p.private + "/metrics"), turns: make(chan struct{}, o.AtOnce),
+		full:   make(chan struct{}),
 		client: &http.Client{Timeout: time.Minute, Transport: transport},
 	}
 	defer r.client.CloseIdleConnections()
@@ -183,27 +185,35 @@ func (r *run) play(ctx context.Context) error {
 	playing, stop := context.WithCancel(ctx)
 	killed := make(chan error, 1)
 	go func() { killed <- r.kill(playing) }()
-	var acting sync.WaitGroup
+	var coming, acting sync.WaitGroup
+	coming.Add(1)
+	acting.Go(func() {
+		coming.Wait()
+		close(r.full)
+	})
 	for _, c := range r.clients {
 		// They come in their order, as fast as the homeserver takes them.
 		if err := r.turn(ctx); err != nil {
 			break
 		}
+		coming.Add(1)
 		acting.Go(func() {
-			if err := c.play(ctx); err != nil {
+			if err := c.play(ctx, coming.Done); err != nil {
 				r.failed(c, err)
 			}
 		})
 	}
+	coming.Done()
 	acting.Wait()
 	stop()
+	failed := <-killed
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	failures := r.failures
 	if len(failures) > 10 {
 		failures = append(failures[:10:10], fmt.Errorf("and %d more", len(r.failures)-10))
 	}
-	return errors.Join(append(failures, context.Cause(ctx), <-killed)...)
+	return errors.Join(append(failures, context.Cause(ctx), failed)...)
 }
 
 // kill kills Passerelle at random moments and starts it again at once, as a

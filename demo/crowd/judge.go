@@ -114,7 +114,7 @@ func (report *Report) verdict(clients int) error {
 		failures = append(failures, fmt.Errorf("%d of %d clients played; %d leaves and %d who are there", report.Clients, clients, report.Leaves, report.There))
 	}
 	if report.Kills == 0 {
-		failures = append(failures, errors.New("Passerelle was never killed"))
+		failures = append(failures, errors.New("nothing killed Passerelle"))
 	}
 	return errors.Join(failures...)
 }

@@ -43,7 +43,7 @@ type part struct {
 	// sticky: it says that it is in the call with sticky events (MSC4354), and
 	// not with state.
 	sticky bool
-	// stay is how long it is in the call.
+	// stay is how long it is in the call at least.
 	stay time.Duration
 }
 
