@@ -48,6 +48,7 @@ type sfu struct {
 	seed                maphash.Seed
 	lanes               []chan *livekit.WebhookEvent
 	sending             sync.WaitGroup
+	closing             chan struct{}
 
 	mu            sync.Mutex
 	random        *mathrand.Rand
@@ -66,7 +67,7 @@ func startSFU(webhook string, seed uint64) (*sfu, error) {
 		url: "ws://" + listener.Addr().String(), webhook: webhook, seed: maphash.MakeSeed(),
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: reportLanes}},
 		random: mathrand.New(mathrand.NewPCG(seed, 3)), rooms: map[string]map[string]*livekit.ParticipantInfo{},
-		served: make(chan error, 1),
+		served: make(chan error, 1), closing: make(chan struct{}),
 	}
 	for range reportLanes {
 		// More than a client's room can have; a full one holds clients up.
@@ -102,6 +103,7 @@ func authorised(r *http.Request) bool {
 
 // close ends it. What was not reported is not any more.
 func (s *sfu) close() error {
+	close(s.closing)
 	for _, lane := range s.lanes {
 		close(lane)
 	}
@@ -176,7 +178,10 @@ func (s *sfu) send(lane <-chan *livekit.WebhookEvent) {
 				s.mu.Unlock()
 				break
 			}
-			time.Sleep(reportPause)
+			select {
+			case <-time.After(reportPause):
+			case <-s.closing:
+			}
 		}
 	}
 }
