@@ -1,7 +1,7 @@
 # Passerelle's two commands are `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-chaos soak-kill-sfu parts bench build lint clean
+.PHONY: help demo test soak-chaos soak-leaves soak-kill-sfu parts bench build lint clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -14,6 +14,9 @@ test: ## everything that CI runs, on real parts
 
 soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an hour (ARGS=--seed 2)
 	@go run ./demo --chaos 300 $(ARGS)
+
+soak-leaves: ## 10,000 clients hand their leaves over to one Synapse: a quarter of an hour (ARGS=--seed 2)
+	@go run ./demo --leaves 10000 $(ARGS)
 
 soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
 	@go run ./demo --headless --kill-sfu 20 $(ARGS)

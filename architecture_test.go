@@ -31,7 +31,7 @@ var imports = map[string][]string{
 	"focus/signed":              {"focus/matrixrtc"},
 	"focus/sfu":                 {"config"},
 	"focus/sfu/child":           {"focus/sfu"},
-	"bench":                     {},
+	"bench":                     {"demo/parts", "demo/synapse"},
 	"bench/hostile":             {},
 	"federation/federationtest": {},
 	"migrations/migrationstest": {"migrations", "demo/parts/partstest"},
@@ -42,7 +42,7 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/headless", "demo/member"},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/crowd", "demo/headless", "demo/member"},
 	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/headless", "demo/member"},
 	"github.com/pion":                            {"bench", "demo/member"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},

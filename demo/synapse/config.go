@@ -2,6 +2,7 @@ package synapse
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -56,6 +57,12 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	}
 	if !o.Bare {
 		o.switchOn(config)
+	}
+	if !o.DefaultLimits {
+		maps.Copy(config, unlimited())
+	}
+	if o.StrangersLimited {
+		delete(config, "rc_delayed_event_mgmt")
 	}
 	registrations, err := o.writeRegistrations()
 	if err != nil {

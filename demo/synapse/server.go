@@ -36,6 +36,9 @@ type Options struct {
 	// StrangersLimited keeps Synapse's own limit on how often delayed events are
 	// managed; all other limits are lifted.
 	StrangersLimited bool
+	// DefaultLimits keeps every one of Synapse's own limits; users can be freed of
+	// theirs one by one (see [User.Unlimit]).
+	DefaultLimits bool
 	// Registrations are application services, by the content of their files.
 	Registrations []map[string]any
 	// AppServices are files with registrations.
@@ -149,6 +152,9 @@ func answers(ctx context.Context, client *http.Client, address string) bool {
 	defer answer.Body.Close()
 	return answer.StatusCode == http.StatusOK
 }
+
+// PID is the number of the server's process.
+func (s *Server) PID() int { return s.process.PID() }
 
 // Stop ends the server and returns when it is gone.
 func (s *Server) Stop() error { return s.process.Stop(10 * time.Second) }
