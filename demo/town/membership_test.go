@@ -33,7 +33,7 @@ type state struct {
 
 // scene is a room of Intérieur with Agnès as its moderator.
 type scene struct {
-	t    *testing.T
+	t    testing.TB
 	town *town.Town
 	room id.RoomID
 }
@@ -125,7 +125,7 @@ func TestMembership(t *testing.T) {
 				ministry *town.Ministry
 			}{{v.local, w.Interieur}, {v.remote, w.Finances}} {
 				if side.on {
-					cells = append(cells, cell{v, st, member(t, side.ministry, fmt.Sprintf("u%d-%d", i, j))})
+					cells = append(cells, cell{v, st, account(t, side.ministry, fmt.Sprintf("u%d-%d", i, j))})
 				}
 			}
 		}

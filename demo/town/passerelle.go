@@ -72,9 +72,14 @@ func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string
 		return fmt.Errorf("registration of %s: %w\n%s", m.Name, err, said)
 	}
 	m.binary = binary
-	token, err := os.ReadFile(in("as_token"))
-	m.ASToken = strings.TrimSpace(string(token))
-	return err
+	for name, into := range map[string]*string{"as_token": &m.ASToken, "hs_token": &m.HSToken} {
+		token, err := os.ReadFile(in(name))
+		if err != nil {
+			return err
+		}
+		*into = strings.TrimSpace(string(token))
+	}
+	return nil
 }
 
 // StartPasserelle starts the ministry's Passerelle and returns when it is

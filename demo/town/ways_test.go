@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/livekit/protocol/logger"
+	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/id"
 
@@ -22,8 +24,9 @@ import (
 )
 
 // newTown is a town without host pages: two real Synapses, two Passerelles.
-func newTown(t *testing.T) (world *town.Town, binary string) {
+func newTown(t testing.TB, change ...func(*town.Options)) (world *town.Town, binary string) {
 	t.Helper()
+	lksdk.SetLogger(logger.GetDiscardLogger())
 	if testing.Short() {
 		t.Skip("starts two homeservers")
 	}
@@ -34,6 +37,9 @@ func newTown(t *testing.T) (world *town.Town, binary string) {
 	compile.Dir = store.Root
 	said, err := compile.CombinedOutput()
 	require.NoError(t, err, "%s", said)
+	for _, c := range change {
+		c(&build)
+	}
 	world, err = town.Start(t.Context(), build)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -48,14 +54,15 @@ func newTown(t *testing.T) (world *town.Town, binary string) {
 	return world, build.Binary
 }
 
-// answer is what came back.
+// answer is what came back. Header is without what differs in any two.
 type answer struct {
 	Status int
 	Body   string
+	Header http.Header
 }
 
 // jwt is the token that was given; it fails the test when there is none.
-func (a answer) jwt(t *testing.T) string {
+func (a answer) jwt(t testing.TB) string {
 	t.Helper()
 	require.Equal(t, http.StatusOK, a.Status, a.Body)
 	var got struct{ JWT string }
@@ -64,7 +71,7 @@ func (a answer) jwt(t *testing.T) string {
 	return got.JWT
 }
 
-func post(t *testing.T, url, bearer string, body any) answer {
+func post(t testing.TB, url, bearer string, body any) answer {
 	t.Helper()
 	encoded, err := json.Marshal(body)
 	require.NoError(t, err)
@@ -79,7 +86,8 @@ func post(t *testing.T, url, bearer string, body any) answer {
 	defer got.Body.Close()
 	text, err := io.ReadAll(got.Body)
 	require.NoError(t, err)
-	return answer{got.StatusCode, strings.TrimSpace(string(text))}
+	got.Header.Del("Date")
+	return answer{got.StatusCode, strings.TrimSpace(string(text)), got.Header}
 }
 
 // way is one of the ways to a token of Intérieur's Passerelle.
@@ -87,7 +95,7 @@ type way struct {
 	name string
 	// remote: it is for users of other servers, or for them as well.
 	local, remote bool
-	ask           func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer
+	ask           func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer
 }
 
 const slot = "m.call#ROOM"
@@ -95,32 +103,32 @@ const slot = "m.call#ROOM"
 // ways are all routes by which tokens are given.
 func ways() []way {
 	return []way{
-		{"legacy", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.PublicURL+"/sfu/get", "", map[string]any{
 				"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID})
 		}},
-		{"standalone", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.PublicURL+"/get_token", "", map[string]any{
 				"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
 				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
 		}},
-		{"proxied", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
 				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"})
 		}},
-		{"proxied v1", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/v1/rtc/livekit/get_token",
 				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
 					"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}})
 		}},
-		{"federated", false, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return federated(t, w, user.UserID, room)
 		}},
 	}
 }
 
 // federated asks as Finances' homeserver does, with its signature.
-func federated(t *testing.T, w *town.Town, user id.UserID, room id.RoomID) answer {
+func federated(t testing.TB, w *town.Town, user id.UserID, room id.RoomID) answer {
 	t.Helper()
 	got := post(t, w.Finances.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4512/appservice/fed_proxy", w.Finances.ASToken,
 		map[string]any{"destination": w.Interieur.Homeserver.Name, "method": "POST",
@@ -132,20 +140,20 @@ func federated(t *testing.T, w *town.Town, user id.UserID, room id.RoomID) answe
 		Content json.RawMessage
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.Body), &outer))
-	return answer{outer.Status, string(outer.Content)}
+	return answer{outer.Status, string(outer.Content), nil}
 }
 
 func sfu(m *town.Ministry) string { return "ws" + strings.TrimPrefix(m.PublicURL, "http") }
 
-func openID(t *testing.T, user *synapse.User) any {
+func openID(t testing.TB, user *synapse.User) any {
 	t.Helper()
 	token, err := user.RequestOpenIDToken(t.Context())
 	require.NoError(t, err)
 	return token
 }
 
-// member makes an account on either side.
-func member(t *testing.T, m *town.Ministry, localpart string) *synapse.User {
+// account makes an account on either side.
+func account(t testing.TB, m *town.Ministry, localpart string) *synapse.User {
 	t.Helper()
 	user, err := m.Homeserver.Register(t.Context(), localpart, localpart)
 	require.NoError(t, err)
@@ -153,7 +161,7 @@ func member(t *testing.T, m *town.Ministry, localpart string) *synapse.User {
 }
 
 // do is one request of the client-server API, which must succeed.
-func do(t *testing.T, user *synapse.User, method string, body any, path ...any) {
+func do(t testing.TB, user *synapse.User, method string, body any, path ...any) {
 	t.Helper()
 	_, err := user.MakeRequest(t.Context(), method, user.BuildClientURL(append([]any{"v3"}, path...)...), body, nil)
 	require.NoError(t, err, fmt.Sprint(path...))
