@@ -74,13 +74,19 @@ func awaitSweeps(t *testing.T, m *town.Ministry, outcome string) {
 }
 
 // questions is how often the Passerelle asked who is in a room, by outcome.
-func questions(t *testing.T, m *town.Ministry, outcome string) (n float64) {
+func questions(t testing.TB, m *town.Ministry, outcome string) float64 {
+	t.Helper()
+	return metric(t, m, `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="is_joined"}`)
+}
+
+// metric is what the Passerelle counted of that; nothing is 0.
+func metric(t testing.TB, m *town.Ministry, name string) (n float64) {
 	t.Helper()
 	answer, err := http.Get(m.PrivateURL + "/metrics")
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="is_joined"} `); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			n, err = strconv.ParseFloat(value, 64)
 			require.NoError(t, err)
 		}

@@ -73,9 +73,19 @@ func (a answer) jwt(t testing.TB) string {
 
 func post(t testing.TB, url, bearer string, body any) answer {
 	t.Helper()
-	encoded, err := json.Marshal(body)
-	require.NoError(t, err)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(encoded))
+	return send(t, http.MethodPost, url, bearer, body)
+}
+
+// send is one request, with a body unless that is nil.
+func send(t testing.TB, method, url, bearer string, body any) answer {
+	t.Helper()
+	var content io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		require.NoError(t, err)
+		content = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, url, content)
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	if bearer != "" {
