@@ -112,10 +112,7 @@ func (c *caller) token(t *testing.T, w *town.Town, path, slot string, of *town.M
 // users starts a call, or sends anything.
 func TestMediaBothWays(t *testing.T) {
 	w, _ := newTown(t)
-	for name, path := range map[string]string{
-		"unstable": "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
-		"v1":       "/_matrix/client/v1/rtc/livekit/get_token",
-	} {
+	for name, path := range map[string]string{"unstable": clientNow, "v1": clientV1} {
 		t.Run(name, func(t *testing.T) {
 			slot := "m.call#" + name // a call of its own
 			agnes := &caller{home: w.Interieur, away: w.Finances, user: w.Interieur.User}

@@ -35,6 +35,8 @@ type Options struct {
 	Encrypted bool
 	// LowQuality is for machines on which both browsers run.
 	LowQuality bool
+	// Unlimited lifts Passerelle's limits on how often users ask.
+	Unlimited bool
 	// AppServices says which application services a ministry's homeserver has
 	// beside Passerelle, by the content of their files; nil is none.
 	AppServices func(*Ministry) []map[string]any
@@ -168,7 +170,7 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 // register has each Passerelle write its registration, as an operator does.
 func (t *Town) register(ctx context.Context, o Options, authority *synapse.Authority) error {
 	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
-		if err := pair[0].configure(ctx, o.Binary, pair[1].serverName(), authority.File); err != nil {
+		if err := pair[0].configure(ctx, o, pair[1].ServerName(), authority.File); err != nil {
 			return err
 		}
 	}

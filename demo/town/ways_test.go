@@ -105,34 +105,57 @@ type way struct {
 	name string
 	// remote: it is for users of other servers, or for them as well.
 	local, remote bool
-	ask           func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer
+	// ready prepares to ask, so that the asking alone can be measured. What it
+	// returns may ask often.
+	ready func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) (ask func() answer)
 }
 
-const slot = "m.call#ROOM"
+func (v way) ask(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
+	t.Helper()
+	return v.ready(t, w, user, room)()
+}
+
+const (
+	slot = "m.call#ROOM"
+
+	clientNow = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
+	clientV1  = "/_matrix/client/v1/rtc/livekit/get_token"
+)
 
 // ways are all routes by which tokens are given.
 func ways() []way {
 	return []way{
-		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.PublicURL+"/sfu/get", "", map[string]any{
-				"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID})
+		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID}
+			return func() answer { return post(t, w.Interieur.PublicURL+"/sfu/get", "", body) }
 		}},
-		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.PublicURL+"/get_token", "", map[string]any{
-				"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
-				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
+		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
+				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
+			return func() answer { return post(t, w.Interieur.PublicURL+"/get_token", "", body) }
 		}},
-		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
-				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"})
+		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"}
+			return func() answer {
+				return post(t, w.Interieur.Homeserver.ClientURL+clientNow, user.AccessToken, body)
+			}
 		}},
-		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/v1/rtc/livekit/get_token",
-				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
-					"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}})
+		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
+				"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}}
+			return func() answer {
+				return post(t, w.Interieur.Homeserver.ClientURL+clientV1, user.AccessToken, body)
+			}
 		}},
-		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return federated(t, w, user.UserID, room)
+		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			return func() answer { return federated(t, w, user.UserID, room) }
+		}},
+		{"relayed", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"server_name": w.Interieur.ServerName(), "url": sfu(w.Interieur),
+				"room_id": room, "slot_id": slot, "member_id": "m"}
+			return func() answer {
+				return post(t, w.Finances.Homeserver.ClientURL+clientNow, user.AccessToken, body)
+			}
 		}},
 	}
 }
@@ -150,7 +173,7 @@ func federated(t testing.TB, w *town.Town, user id.UserID, room id.RoomID) answe
 		Content json.RawMessage
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.Body), &outer))
-	return answer{outer.Status, string(outer.Content), nil}
+	return answer{outer.Status, string(outer.Content), got.Header}
 }
 
 func sfu(m *town.Ministry) string { return "ws" + strings.TrimPrefix(m.PublicURL, "http") }
