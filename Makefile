@@ -19,7 +19,7 @@ soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
 	@go run ./demo --headless --kill-sfu 20 $(ARGS)
 
 soak-kicks: ## 60 are thrown out of rooms while they call, and try to come back: some minutes
-	PASSERELLE_REQUIRE_PARTS=1 PASSERELLE_KICKS=60 go test -count=1 -run TestKickedOutOfTheCall -v -timeout 30m ./demo/town
+	PASSERELLE_REQUIRE_PARTS=1 PASSERELLE_SOAK=60 go test -count=1 -run TestKickedOutOfTheCall -v -timeout 30m ./demo/town
 
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts

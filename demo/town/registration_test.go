@@ -23,6 +23,14 @@ type deed struct {
 	body         any
 }
 
+// meddles tells a deed that is somebody's matter also of who acts in another
+// name than theirs. That a homeserver takes delayed events for any room, and
+// drops those that it may not send, is no such deed.
+func (d deed) meddles() bool {
+	return (strings.HasPrefix(d.path, "v3/rooms/") || strings.HasPrefix(d.path, "v3/join/")) && !strings.Contains(d.path, "msc4140") ||
+		d.path == "v3/register" || d.path == "v3/login"
+}
+
 // empty is a body without a field.
 var empty = map[string]any{}
 
@@ -159,7 +167,7 @@ func TestTheRegistrationActsForNobody(t *testing.T) {
 	before := all(t, w.Interieur, user, room)
 	for _, d := range slices.Concat(deeds(w, user, room, elsewhere), more(user)) {
 		names := []id.UserID{user.UserID, w.Finances.User.UserID}
-		if strings.HasPrefix(d.path, "v3/rooms/") || strings.HasPrefix(d.path, "v3/join/") || d.path == "v3/register" || d.path == "v3/login" {
+		if d.meddles() {
 			names = append(names, "") // in its own name
 		}
 		for _, as := range names {

@@ -30,13 +30,9 @@ func newTown(t testing.TB, change ...func(*town.Options)) (world *town.Town, bin
 	if testing.Short() {
 		t.Skip("starts two homeservers")
 	}
-	build := town.Options{Python: partstest.Synapse(t), Binary: filepath.Join(t.TempDir(), "passerelle")}
+	build := town.Options{Python: partstest.Synapse(t), Binary: buildPasserelle(t)}
 	store, err := parts.Open(t.Output(), false)
 	require.NoError(t, err)
-	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", build.Binary, ".")
-	compile.Dir = store.Root
-	said, err := compile.CombinedOutput()
-	require.NoError(t, err, "%s", said)
 	for _, c := range change {
 		c(&build)
 	}
@@ -52,6 +48,19 @@ func newTown(t testing.TB, change ...func(*town.Options)) (world *town.Town, bin
 		require.NoError(t, world.Stop())
 	})
 	return world, build.Binary
+}
+
+// buildPasserelle builds the program from the checkout.
+func buildPasserelle(t testing.TB) (binary string) {
+	t.Helper()
+	store, err := parts.Open(t.Output(), false)
+	require.NoError(t, err)
+	binary = filepath.Join(t.TempDir(), "passerelle")
+	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
+	compile.Dir = store.Root
+	said, err := compile.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	return binary
 }
 
 // answer is what came back. Header is without what differs in any two.
