@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"passerelle/demo/intruder"
 	"passerelle/migrations"
 )
 
@@ -232,14 +234,15 @@ func TestACallIsBounded(t *testing.T) {
 	i.rule(", max_participants: 2, longest_call: 1m")
 	base := "http://" + i.public
 	_, jwt := i.token("cleo")
-	status := func(path string) int {
-		way := attempt{request: get(path, "access_token=TOKEN&protocol=15", path == "/rtc", nil)}
-		return way.outcome(&http.Client{}, base, jwt)
+	status := func(name string) int {
+		ways := intruder.Ways()
+		n := slices.IndexFunc(ways, func(w intruder.Way) bool { return w.Name == name })
+		return ways[n].Try(&http.Client{}, base, jwt)
 	}
-	require.Eventually(t, func() bool { return status("/rtc") == http.StatusTooManyRequests }, patience, 20*time.Millisecond)
-	require.Equal(t, http.StatusTooManyRequests, status("/rtc/validate"), "and so is a client told that asks why")
+	require.Eventually(t, func() bool { return status("rtc, query") == http.StatusTooManyRequests }, patience, 20*time.Millisecond)
+	require.Equal(t, http.StatusTooManyRequests, status("validate"), "and so is a client told that asks why")
 	bo.room.Disconnect()
-	require.Eventually(t, func() bool { return status("/rtc/validate") == http.StatusOK }, patience, 50*time.Millisecond, "a place is free")
+	require.Eventually(t, func() bool { return status("validate") == http.StatusOK }, patience, 50*time.Millisecond, "a place is free")
 
 	// It began a minute ago.
 	db, err := migrations.Open(t.Context(), migrations.Options{Type: migrations.SQLite, Path: filepath.Join(i.dir, "p.db"), MaxOpenConns: 1, Log: zerolog.Nop()})
@@ -253,10 +256,10 @@ func TestACallIsBounded(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the call goes on")
 	}
-	require.Equal(t, http.StatusForbidden, status("/rtc/validate"), "tokens of that call are worthless")
+	require.Equal(t, http.StatusForbidden, status("validate"), "tokens of that call are worthless")
 	require.Equal(t, "1", i.metric("passerelle_focus_calls_ended_total"))
 	_, jwt = i.token("cleo")
-	require.Equal(t, http.StatusOK, status("/rtc/validate"), "another call may begin")
+	require.Equal(t, http.StatusOK, status("validate"), "another call may begin")
 	i.end(i.process)
 	require.Equal(t, 1, strings.Count(i.said.String(), "A call was as long as it may be and has been ended"))
 }

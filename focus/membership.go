@@ -67,17 +67,35 @@ func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (b
 	return joined, err
 }
 
+// withheld is an error by which the homeserver answers and does not say it. It
+// says it of the rooms that it lets us see, and so may not be told from its no.
+type withheld interface {
+	error
+	Withheld() bool
+}
+
 // held is the living grant of who asks while the homeserver is silent. Whoever
-// has none is told of the silence.
+// has none is told of the silence; where it is of some rooms alone, they are told
+// no.
 func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Standing, error) {
 	held, err := s.store.Standing(ctx, r.slot.SFURoom(), r.identity(user))
 	switch {
 	case err != nil:
 		return Standing{}, err
 	case !held.Living() || held.UserID != user || !held.Verified || !s.now().Before(held.ExpiresAt):
-		return Standing{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+		return Standing{}, unknown(silence)
 	}
 	return held, nil
+}
+
+// unknown is what they are told of whom it is not known whether they are in the
+// room.
+func unknown(silence error) error {
+	refusal := errMembershipUnknown
+	if w, ok := errors.AsType[withheld](silence); ok && w.Withheld() {
+		refusal = errNotJoined
+	}
+	return fmt.Errorf("%w (%w)", refusal, silence)
 }
 
 // again is for who asks while the homeserver is silent: the holder of a living

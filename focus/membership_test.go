@@ -3,6 +3,7 @@ package focus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -163,6 +164,34 @@ func TestSilentHomeserver(t *testing.T) {
 					require.Equal(t, first, refused(), change)
 				}
 			})
+		}
+	})
+}
+
+// kept is an answer that the homeserver keeps to itself.
+type kept struct{}
+
+func (kept) Error() string  { return "status 403 M_FORBIDDEN" }
+func (kept) Withheld() bool { return true }
+
+// TestWithheldMembership looks like a no to whoever has no token: a homeserver
+// that tells of some rooms alone must not show which. Who has one gets it again.
+func TestWithheldMembership(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		for _, v := range ways() {
+			empty(t, db)
+			w := newWorldWith(t, db, required)
+			_, no := v.ask(t, w, v.request)
+			w.members.silent = fmt.Errorf("ask the homeserver: %w", kept{})
+			status, body := v.ask(t, w, v.request)
+			require.Equal(t, http.StatusForbidden, status)
+			require.Equal(t, no, body)
+			w.members.silent, w.members.in = nil, map[string]bool{"!roomid:example.com " + string(v.user): true}
+			status, body = v.ask(t, w, v.request)
+			require.Equal(t, http.StatusOK, status, body)
+			w.members.silent = fmt.Errorf("ask the homeserver: %w", kept{})
+			status, body = v.ask(t, w, v.request)
+			require.Equal(t, http.StatusOK, status, body)
 		}
 	})
 }

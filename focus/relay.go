@@ -164,7 +164,7 @@ func (s *Service) relayTo(ctx context.Context, r *tokenRequest, owners []string)
 	joined, err := s.joined(ctx, r.slot.RoomID, r.vouched)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w (%w)", errMembershipUnknown, err)
+		return "", unknown(err)
 	case !joined:
 		return "", errNotJoined
 	case r.sfuServer != "":
@@ -174,7 +174,7 @@ func (s *Service) relayTo(ctx context.Context, r *tokenRequest, owners []string)
 		present, err := s.members.Present(ctx, r.slot.RoomID, server)
 		switch {
 		case err != nil:
-			return "", fmt.Errorf("%w (%w)", errMembershipUnknown, err)
+			return "", unknown(err)
 		case present:
 			return server, nil
 		}

@@ -193,7 +193,7 @@ func TestDendrite(t *testing.T) {
 	l.delegatesNothing(home.ClientURL)
 
 	unknown := l.token("/sfu/get", user, room)
-	require.Equal(t, http.StatusBadGateway, unknown.Status, "nobody of ours is in the room, so nobody can say: %s", unknown.Body)
+	require.Equal(t, http.StatusForbidden, unknown.Status, "nobody of ours is in the room, so nobody can say: %s", unknown.Body)
 	ours := id.NewUserID("_passerelle_focus", home.Name)
 	_, err = user.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: ours})
 	require.NoError(t, err)
@@ -203,6 +203,7 @@ func TestDendrite(t *testing.T) {
 		l.token(route, user, room).jwt(t)
 		refused := l.token(route, stranger, room)
 		require.Equal(t, http.StatusForbidden, refused.Status, "not in the room: %s", refused.Body)
+		require.Equal(t, unknown.Body, refused.Body, "which rooms ours is in, nobody learns")
 	}
 
 	require.NoError(t, l.StopPasserelle())

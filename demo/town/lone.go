@@ -24,7 +24,7 @@ func NewLone(ctx context.Context, dir, address, binary, caFile string) (*Lone, e
 	if err != nil {
 		return nil, err
 	}
-	return &Lone{m}, m.configure(ctx, binary, "nobody.invalid", caFile)
+	return &Lone{m}, m.configure(ctx, Options{Binary: binary}, "nobody.invalid", caFile)
 }
 
 // Place is where its homeserver has to be.

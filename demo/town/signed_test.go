@@ -61,7 +61,7 @@ func sendSigned(t *testing.T, w *town.Town, key *federation.SigningKey, destinat
 	defer got.Body.Close()
 	text, err := io.ReadAll(got.Body)
 	require.NoError(t, err)
-	return answer{got.StatusCode, string(text)}
+	return answer{got.StatusCode, string(text), got.Header}
 }
 
 // TestOtherServers: what reaches a ministry's media server from another one

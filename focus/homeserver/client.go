@@ -52,6 +52,12 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("status %d %s", r.Status, r.Code)
 }
 
+// Withheld tells an answer that keeps what was asked for to itself from one that
+// shows that something is broken.
+func (r *Refusal) Withheld() bool {
+	return r.Status == http.StatusForbidden || r.Status == http.StatusNotFound
+}
+
 // Client speaks to our homeserver's client-server API. It keeps connections,
 // has a deadline for each question and reads no more than it must.
 type Client struct {

@@ -103,30 +103,38 @@ func (m *Membership) Present(ctx context.Context, room id.RoomID, server string)
 	return present, nil
 }
 
-// find asks, and where a join may be on its way asks again.
+// find asks, and where a join may be on its way asks again. What the homeserver
+// withholds takes as long as its no: it says no of the rooms alone that it lets
+// us see.
 func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
 	began := time.Now()
 	joined, err := m.once(ctx, key, room, user)
-	if joined || err != nil || m.isLocal(user) {
+	if joined || !mayChange(err) || m.isLocal(user) {
 		return joined, err
 	}
 	select {
 	case m.races <- struct{}{}:
 		defer func() { <-m.races }()
 	default:
-		return false, nil
+		return false, err
 	}
-	for pause := 100 * time.Millisecond; !joined && err == nil; pause = min(2*pause, time.Second) {
+	for pause := 100 * time.Millisecond; !joined && mayChange(err); pause = min(2*pause, time.Second) {
 		// Half of the pause to one and a half: clients that were invited
 		// together ask together.
 		wait := pause/2 + rand.N(pause)
 		if time.Since(began)+wait > raceFor {
-			return false, nil
+			return false, err
 		}
 		time.Sleep(wait)
 		joined, err = m.once(ctx, key, room, user)
 	}
 	return joined, err
+}
+
+// mayChange tells a no, and an answer that is withheld, from one that failed.
+func mayChange(err error) bool {
+	refusal, ok := errors.AsType[*Refusal](err)
+	return err == nil || ok && refusal.Withheld()
 }
 
 // isLocal: a user ID's server is all after its first colon.

@@ -121,16 +121,34 @@ func TestNamesAreEscaped(t *testing.T) {
 	require.Equal(t, []string{"GET /base/_matrix/client/unstable/io.element.msc4502/rooms/%21a%2F..%2Fb%3Fc%23d:x/is_joined?mxid=%40%C3%BC%26mxid%3D%40eve%3Aown.example"}, f.asked)
 }
 
-// TestWhatIsNoName is not joined, and nobody is asked.
+// TestWhatIsNoName is not joined. Of what is no room that is said after as many
+// questions as of a room, and no answer to them makes it one.
 func TestWhatIsNoName(t *testing.T) {
-	f := always(200, `{"joined":true}`)
-	for _, c := range [][2]string{{"#alias:own.example", string(ana)}, {"..", string(ana)}, {string(room), "ana"}, {string(room), ""}} {
-		joined, err := membership(f).Joined(t.Context(), id.RoomID(c[0]), id.UserID(c[1]))
+	for _, user := range []id.UserID{"ana", "", "!ana:own.example"} {
+		f := always(200, `{"joined":true}`)
+		joined, err := membership(f).Joined(t.Context(), room, user)
 		require.NoError(t, err)
 		require.False(t, joined)
+		require.Empty(t, f.asked)
 	}
-	for _, asked := range f.asked {
-		require.NotContains(t, asked, "is_joined")
+	for _, name := range []id.RoomID{"#alias:own.example", "..", "r", room[1:]} {
+		for status, answers := range map[int]string{200: `{"joined":true}`, 404: `{}`} {
+			answer := func(r *http.Request) (int, string) {
+				if strings.HasSuffix(r.URL.Path, "/joined_members") {
+					return 200, `{"joined":{"@ana:own.example":{}}}`
+				}
+				return status, answers
+			}
+			f, other := &fake{answer: answer}, &fake{answer: answer}
+			joined, err := membership(f).Joined(t.Context(), name, ana)
+			require.NoError(t, err)
+			require.False(t, joined)
+			_, err = membership(other).Joined(t.Context(), room, ana)
+			require.NoError(t, err)
+			require.Len(t, f.asked, len(other.asked))
+		}
+		_, err := membership(always(0, "down")).Joined(t.Context(), name, ana)
+		require.Error(t, err)
 	}
 }
 
@@ -251,6 +269,36 @@ func TestAJoinOnItsWay(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, joined)
 		require.InDelta(t, 2.3, time.Since(began).Seconds(), 0.75)
+	})
+}
+
+// TestWhatIsWithheld takes as long as a no: a homeserver without MSC4502 says no
+// of the rooms that it lets us see, and keeps all others to itself. One that is
+// broken is not waited for.
+func TestWhatIsWithheld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := func(status int, user id.UserID) (time.Duration, error) {
+			began := time.Now()
+			_, err := membership(&fake{answer: func(r *http.Request) (int, string) {
+				if strings.HasSuffix(r.URL.Path, "/joined_members") {
+					return status, `{"joined":{}}`
+				}
+				return 404, `{}`
+			}}).Joined(t.Context(), room, user)
+			return time.Since(began), err
+		}
+		for status, withheld := range map[int]bool{200: false, 403: true, 404: true} {
+			elapsed, err := took(status, bo)
+			require.InDelta(t, 2.3, elapsed.Seconds(), 0.75)
+			refusal, ok := errors.AsType[*homeserver.Refusal](err)
+			require.Equal(t, withheld, ok && refusal.Withheld())
+			elapsed, _ = took(status, ana)
+			require.Zero(t, elapsed)
+		}
+		elapsed, err := took(500, bo)
+		require.Zero(t, elapsed)
+		refusal, ok := errors.AsType[*homeserver.Refusal](err)
+		require.True(t, ok && !refusal.Withheld())
 	})
 }
 

@@ -18,10 +18,16 @@ const clientAPI = "/_matrix/client/"
 // as the homeserver sees it (MSC4502). What it calls malformed is not joined.
 // A homeserver that does not offer the question, or not to us, is asked for
 // the room's members instead, which it tells only a service that has somebody
-// in the room.
+// in the room: of all others it keeps it to itself ([Refusal.Withheld]).
 func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	if !strings.HasPrefix(string(user), "@") {
 		return false, nil
+	}
+	if !strings.HasPrefix(string(room), "!") {
+		// No room is called so. That is said after the same questions as of any
+		// other, so that the time tells nothing, and not where nobody answers.
+		_, err := c.IsJoined(ctx, "!"+room, user)
+		return false, err
 	}
 	joined, err := c.memberJoined(ctx, room, "mxid", string(user))
 	if refused(err, http.StatusBadRequest, "M_MISSING_PARAM") {
@@ -29,8 +35,12 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 		joined, err = c.memberJoined(ctx, room, "user_id", string(user))
 	}
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
-		if members, memberErr := c.joinedMembers(ctx, room); memberErr == nil {
+		members, memberErr := c.joinedMembers(ctx, room)
+		switch {
+		case memberErr == nil:
 			return slices.Contains(members, user), nil
+		case !refused(memberErr, http.StatusForbidden, "") && !refused(memberErr, http.StatusNotFound, ""):
+			return false, memberErr
 		}
 	}
 	return joined, err
