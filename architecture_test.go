@@ -15,7 +15,7 @@ import (
 // imports says which packages of ours each package may import. Imports point
 // one way, from app down: bridge, focus and federation never meet but there.
 var imports = map[string][]string{
-	"":                          {"app", "config", "focus/homeserver", "focus/proxied", "focus/sfu/child"},
+	"":                          {"app", "config", "focus/homeserver", "focus/sfu/child"},
 	"app":                       {"config", "federation", "focus", "focus/door", "focus/homeserver", "focus/leave", "focus/leave/redis", "focus/livekit", "focus/matrixrtc", "focus/proxied", "focus/sfu", "migrations"},
 	"config":                    {},
 	"migrations":                {},
@@ -41,8 +41,8 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/member"},
-	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/member"},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/headless", "demo/member"},
+	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/headless", "demo/member"},
 	"github.com/pion":                            {"bench", "demo/member"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},

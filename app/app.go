@@ -68,8 +68,8 @@ type App struct {
 	sfus             map[string]sfuEntry
 	tickets          *livekit.Verifier
 	tokens           *livekit.Tokens
-	home             *homeserver.Client // nil without a homeserver of our own
-	members          *homeserver.Membership
+	home             *homeserver.Client     // nil without a homeserver of our own
+	members          *homeserver.Membership // nil without a token for it
 	leaves           *leave.Leaves
 	focus            *focus.Service
 	door             *door.Door
@@ -257,7 +257,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		members = a.members
 	}
 	var others focus.Remote
-	if a.home != nil {
+	if a.members != nil { // it knows us
 		others = remote{a.home}
 	}
 	a.focus, err = focus.New(focus.Options{

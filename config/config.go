@@ -15,6 +15,7 @@ type Config struct {
 	LiveKit    LiveKit    `mapstructure:"livekit"`
 	Focus      Focus      `mapstructure:"focus"`
 	Homeserver Homeserver `mapstructure:"homeserver"`
+	Announce   Announce   `mapstructure:"announce"`
 	Federation Federation `mapstructure:"federation"`
 	// DropIn is nil unless Passerelle stands in for an lk-jwt-service. No key
 	// sets it.
@@ -160,6 +161,17 @@ type Homeserver struct {
 	// proxied request comes from the homeserver.
 	HSToken     Secret `mapstructure:"hs_token"`
 	HSTokenFile string `mapstructure:"hs_token_file"`
+}
+
+// Announce is what Passerelle tells clients in place of a homeserver that does
+// not, on the public listener. All of it is off by default.
+type Announce struct {
+	// Transports answers GET …/rtc/transports (MSC4143).
+	Transports bool `mapstructure:"transports"`
+	// WellKnownFile is a JSON file with the document that stands at
+	// /.well-known/matrix/client without us. It is served with the media server
+	// added. Empty is off.
+	WellKnownFile string `mapstructure:"well_known_file"`
 }
 
 // Federation is whom to trust and how to reach them.

@@ -95,6 +95,8 @@ func another(t *testing.T, k key) any {
 		return write(t, "as_token", goodSecret, 0o600)
 	case "homeserver.hs_token_file":
 		return write(t, "hs_token", reversed(goodSecret), 0o600)
+	case "announce.well_known_file":
+		return write(t, "client.json", wellKnown, 0o644)
 	case "livekit.embedded.port":
 		return 7890
 	case "livekit.embedded.node_ip":

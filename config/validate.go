@@ -23,6 +23,7 @@ func (c *Config) validate(m *Mistakes) {
 	c.Focus.validate(m)
 	c.validateMembership(m)
 	c.Homeserver.validate(m)
+	c.Announce.validate(m)
 	c.Federation.validate(m)
 }
 

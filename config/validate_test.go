@@ -204,6 +204,33 @@ func TestValidateHomeserver(t *testing.T) {
 	}}})
 }
 
+// wellKnown is a document as it stands without Passerelle.
+const wellKnown = `{"m.homeserver": {"base_url": "https://matrix.example.org"}, "org.matrix.msc2965.authentication": {"issuer": "https://auth.example.org/"}}`
+
+func TestValidateAnnounce(t *testing.T) {
+	with := func(document string) change {
+		file := write(t, "client.json", document, 0o644)
+		return func(c *config.Config) { c.Announce.WellKnownFile = file }
+	}
+	const key = "announce.well_known_file: "
+	check(t, []rule{{"announce", []change{
+		func(c *config.Config) { c.Announce.Transports = true },
+		with(wellKnown),
+		with(`{"m.homeserver": {"base_url": "http://127.0.0.1:8008"}}`),
+	}, []wrong{
+		{key + "/nowhere/client.json: no such file", func(c *config.Config) { c.Announce.WellKnownFile = "/nowhere/client.json" }},
+		{key + "holds no JSON object", with("")},
+		{key + "holds no JSON object", with("null")},
+		{key + "holds no JSON object", with(`["m.homeserver"]`)},
+		{key + "does not say where clients reach the homeserver", with("{}")},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": "https://matrix.example.org"}`)},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": {"base_url": "matrix.example.org"}}`)},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": {"base_url": "http://matrix.example.org"}}`)},
+		{key + "has org.matrix.msc4143.rtc_foci already", with(`{"m.homeserver": {"base_url": "https://matrix.example.org"}, "org.matrix.msc4143.rtc_foci": []}`)},
+		{key, with(strings.Repeat(" ", 1<<20) + wellKnown)},
+	}}})
+}
+
 func TestValidateMembership(t *testing.T) {
 	required := func(h config.Homeserver) change {
 		return func(c *config.Config) { c.Focus.Membership, c.Homeserver = "required", h }

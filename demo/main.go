@@ -129,7 +129,9 @@ func run(ctx context.Context, o options, say text) error {
 
 // fetchAll fetches every part, those of the tests too.
 func fetchAll(ctx context.Context, store *parts.Store) error {
-	for _, fetch := range []func(context.Context) (string, error){store.Synapse, store.Web, store.Chromium, store.Postgres, store.Redis} {
+	for _, fetch := range []func(context.Context) (string, error){
+		store.Synapse, store.Dendrite, store.Web, store.Chromium, store.Postgres, store.Redis,
+	} {
 		if _, err := fetch(ctx); err != nil {
 			return err
 		}

@@ -30,6 +30,9 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// Bare switches nothing on that Synapse does not by itself, announces no
+	// transports, and keeps its limits.
+	Bare bool
 	// StrangersLimited keeps Synapse's own limit on how often delayed events are
 	// managed; all other limits are lifted.
 	StrangersLimited bool
@@ -75,7 +78,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		authority:     o.Authority,
 		secret:        rand.Text(),
 	}
-	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
+	certFile, keyFile, err := o.Authority.Issue(o.Dir, o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s: %w", s.Name, err)
 	}

@@ -18,18 +18,24 @@ type User struct {
 
 // Register makes an account and signs it in.
 func (s *Server) Register(ctx context.Context, localpart, displayName string) (*User, error) {
-	anonymous, err := mautrix.NewClient(s.ClientURL, "", "")
+	return RegisterAt(ctx, s.ClientURL, s.secret, localpart, displayName)
+}
+
+// RegisterAt makes an account at a homeserver that has that client API, takes
+// registrations as Synapse's administrators make them, and shares the secret.
+func RegisterAt(ctx context.Context, clientURL, secret, localpart, displayName string) (*User, error) {
+	anonymous, err := mautrix.NewClient(clientURL, "", "")
 	if err != nil {
 		return nil, err
 	}
 	admin := synapseadmin.Client{Client: anonymous}
-	account, err := admin.SharedSecretRegister(ctx, s.secret, synapseadmin.ReqSharedSecretRegister{
-		Username: localpart, Password: s.secret, Displayname: displayName,
+	account, err := admin.SharedSecretRegister(ctx, secret, synapseadmin.ReqSharedSecretRegister{
+		Username: localpart, Password: secret, Displayname: displayName,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("register %s on %s: %w", localpart, s.Name, err)
+		return nil, fmt.Errorf("register %s on %s: %w", localpart, clientURL, err)
 	}
-	client, err := mautrix.NewClient(s.ClientURL, account.UserID, account.AccessToken)
+	client, err := mautrix.NewClient(clientURL, account.UserID, account.AccessToken)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package town_test
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -98,9 +97,7 @@ type cell struct {
 // and all refusals are the same.
 func TestMembership(t *testing.T) {
 	w, binary := newTown(t)
-	said, err := exec.CommandContext(t.Context(), binary, "check", "-config", w.Interieur.Config).CombinedOutput()
-	require.NoError(t, err, "%s", said)
-	require.Contains(t, string(said), "the homeserver is set up for it")
+	checked(t, binary, w.Interieur.Config, "synapse", true)
 	s := &scene{t, w, w.Room}
 	remoteOnly, err := w.Finances.User.CreateCallRoom(t.Context(), "Finances seules", false)
 	require.NoError(t, err)

@@ -27,13 +27,9 @@ func newTown(t *testing.T) (world *town.Town, binary string) {
 	if testing.Short() {
 		t.Skip("starts two homeservers")
 	}
-	build := town.Options{Python: partstest.Synapse(t), Binary: filepath.Join(t.TempDir(), "passerelle")}
+	build := town.Options{Python: partstest.Synapse(t), Binary: buildPasserelle(t)}
 	store, err := parts.Open(t.Output(), false)
 	require.NoError(t, err)
-	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", build.Binary, ".")
-	compile.Dir = store.Root
-	said, err := compile.CombinedOutput()
-	require.NoError(t, err, "%s", said)
 	world, err = town.Start(t.Context(), build)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -46,6 +42,19 @@ func newTown(t *testing.T) (world *town.Town, binary string) {
 		require.NoError(t, world.Stop())
 	})
 	return world, build.Binary
+}
+
+// buildPasserelle builds the program from the checkout.
+func buildPasserelle(t *testing.T) (binary string) {
+	t.Helper()
+	store, err := parts.Open(t.Output(), false)
+	require.NoError(t, err)
+	binary = filepath.Join(t.TempDir(), "passerelle")
+	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
+	compile.Dir = store.Root
+	said, err := compile.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	return binary
 }
 
 // answer is what came back.

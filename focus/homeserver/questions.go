@@ -104,7 +104,7 @@ func (c *Client) Features(ctx context.Context) (map[string]bool, error) {
 		Versions []string        `json:"versions"`
 		Unstable map[string]bool `json:"unstable_features"`
 	}
-	err := c.ask(ctx, question{name: "versions", method: http.MethodGet, path: clientAPI + "versions"}, &answer)
+	err := c.ask(ctx, question{name: "versions", method: http.MethodGet, path: clientAPI + "versions", open: true}, &answer)
 	if err == nil && len(answer.Versions) == 0 {
 		err = errors.New("its answer names no version of Matrix")
 	}
