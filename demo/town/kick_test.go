@@ -16,40 +16,48 @@ import (
 	"passerelle/demo/town"
 )
 
-// connected is one who is in the call; gone gets a value when the SFU or the
-// door has put them out for good.
-func connected(t *testing.T, w *town.Town, user *synapse.User, in id.RoomID) (gone <-chan struct{}) {
+// connected is one who is in the call of that ministry's SFU; gone gets a value
+// when that or the door has put them out for good.
+func connected(t *testing.T, at *town.Ministry, user *synapse.User, in id.RoomID) (gone <-chan struct{}) {
 	t.Helper()
 	ended := make(chan struct{}, 1)
-	jwt := ways()[1].ask(t, w, user, in).jwt(t)
-	room, err := lksdk.ConnectToRoomWithToken(sfu(w.Interieur), jwt, &lksdk.RoomCallback{OnDisconnected: func() { ended <- struct{}{} }})
+	ask := standalone(t, at, user, in)
+	var got answer
+	require.Eventually(t, func() bool { // that they joined may be on its way to the other homeserver
+		got = ask()
+		return got.Status == http.StatusOK
+	}, 30*time.Second, 200*time.Millisecond, "no token")
+	room, err := lksdk.ConnectToRoomWithToken(sfu(at), got.jwt(t), &lksdk.RoomCallback{OnDisconnected: func() { ended <- struct{}{} }})
 	require.NoError(t, err)
 	t.Cleanup(room.Disconnect)
 	return ended
 }
 
 // TestKicked: who is thrown out of the room is out of the call, whichever
-// server threw them out of it and whichever they are of; and a homeserver that
-// is away, or comes back, throws nobody out.
+// server they are of, and whichever has the call: the other server hears of it
+// from that of the moderator. And a homeserver that is away, or comes back,
+// throws nobody out.
 func TestKicked(t *testing.T) {
 	w, _ := newTown(t)
 	s := &scene{t, w, w.Room}
-	stays := connected(t, w, w.Interieur.User, w.Room)
-	for _, m := range []*town.Ministry{w.Interieur, w.Finances} {
-		user := account(t, m, "kicked")
-		s.join(user)
-		gone := connected(t, w, user, w.Room)
-		began := time.Now()
-		s.moderate("kick")(s, user)
-		select {
-		case <-gone:
-			t.Logf("%s is out after %s", user.UserID, time.Since(began).Round(time.Millisecond))
-		case <-time.After(30 * time.Second):
-			t.Errorf("%s is still in the call", user.UserID)
+	stays, there := connected(t, w.Interieur, w.Interieur.User, w.Room), connected(t, w.Finances, w.Finances.User, w.Room)
+	for _, at := range []*town.Ministry{w.Interieur, w.Finances} {
+		for _, m := range []*town.Ministry{w.Interieur, w.Finances} {
+			user := account(t, m, "kicked-from-"+at.Session)
+			s.join(user)
+			gone := connected(t, at, user, w.Room)
+			began := time.Now()
+			s.moderate("kick")(s, user)
+			select {
+			case <-gone:
+				t.Logf("%s is out of the call of %s after %s", user.UserID, at.Name, time.Since(began).Round(time.Millisecond))
+			case <-time.After(30 * time.Second):
+				t.Errorf("%s is still in the call of %s", user.UserID, at.Name)
+			}
+			require.Contains(t, standalone(t, at, user, w.Room)().Body, "M_FORBIDDEN")
 		}
-		require.Contains(t, ways()[1].ask(t, w, user, w.Room).Body, "M_FORBIDDEN")
 	}
-	remains := connected(t, w, w.Finances.User, w.Room)
+	remains := connected(t, w.Interieur, w.Finances.User, w.Room)
 	require.NoError(t, w.Interieur.Homeserver.Stop())
 	awaitSweeps(t, w.Interieur, "failed")
 	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
@@ -59,6 +67,8 @@ func TestKicked(t *testing.T) {
 		t.Error("Agnès was thrown out")
 	case <-remains:
 		t.Error("Bruno was thrown out")
+	case <-there:
+		t.Error("Bruno was thrown out at home")
 	default:
 	}
 }

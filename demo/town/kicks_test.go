@@ -89,7 +89,7 @@ func TestKickedOutOfTheCall(t *testing.T) {
 			room, err := w.Interieur.User.CreateCallRoom(t.Context(), "Réunion", false)
 			require.NoError(t, err)
 			s = &scene{t, w, room}
-			stays = append(stays, connected(t, w, w.Interieur.User, room))
+			stays = append(stays, connected(t, w.Interieur, w.Interieur.User, room))
 		}
 		all = append(all, inCall(t, s, n))
 	}

@@ -139,9 +139,7 @@ func ways() []way {
 			return func() answer { return post(t, w.Interieur.PublicURL+"/sfu/get", "", body) }
 		}},
 		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
-			body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
-				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
-			return func() answer { return post(t, w.Interieur.PublicURL+"/get_token", "", body) }
+			return standalone(t, w.Interieur, user, room)
 		}},
 		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
 			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"}
@@ -167,6 +165,14 @@ func ways() []way {
 			}
 		}},
 	}
+}
+
+// standalone asks the Passerelle of either ministry.
+func standalone(t testing.TB, at *town.Ministry, user *synapse.User, room id.RoomID) func() answer {
+	t.Helper()
+	body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
+		"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
+	return func() answer { return post(t, at.PublicURL+"/get_token", "", body) }
 }
 
 // federated asks as Finances' homeserver does, with its signature.

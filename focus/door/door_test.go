@@ -290,6 +290,34 @@ func TestCut(t *testing.T) {
 		require.Less(t, time.Since(began), time.Second)
 		waitEmpty(t, d)
 	})
+	t.Run("a slow goodbye", func(t *testing.T) {
+		cut := make(chan struct{})
+		sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return
+			}
+			defer c.CloseNow()
+			<-cut
+			time.Sleep(200 * time.Millisecond) // as on a busy machine
+			_ = c.Write(r.Context(), websocket.MessageText, []byte("goodbye"))
+		}))
+		defer sfu.Close()
+		address, err := url.Parse(sfu.URL)
+		require.NoError(t, err)
+		server, d := serve(t, admitGood(address))
+		c, _, err := websocket.Dial(t.Context(), server.URL+"/rtc?access_token=good", nil)
+		require.NoError(t, err)
+		defer c.CloseNow()
+		d.Cut("room", "ana")
+		close(cut)
+		_, last, err := c.Read(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "goodbye", string(last))
+		_, _, err = c.Read(t.Context())
+		require.Equal(t, websocket.StatusPolicyViolation, websocket.CloseStatus(err))
+		waitEmpty(t, d)
+	})
 	t.Run("being connected", func(t *testing.T) {
 		asked := make(chan struct{})
 		sfu := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -25,8 +25,9 @@ const (
 	// pumpBuffer is the memory of one direction. Most messages fit.
 	pumpBuffer = 2 << 10
 	// farewell is how long the SFU's last words to a client that was cut may
-	// take.
-	farewell = 100 * time.Millisecond
+	// take. On a busy machine that is some hundred milliseconds, and a client that
+	// was not told tries to come back for a minute and more.
+	farewell = 500 * time.Millisecond
 	// lastWrite is how long a side may take to accept a buffer when everything
 	// ends.
 	lastWrite = 500 * time.Millisecond
