@@ -23,7 +23,7 @@ var imports = map[string][]string{
 	"focus":                     {"config", "focus/matrixrtc"},
 	"focus/matrixrtc":           {},
 	"focus/door":                {"focus/matrixrtc"},
-	"focus/homeserver":          {},
+	"focus/homeserver":          {"focus/matrixrtc"},
 	"focus/leave":               {"config", "focus/matrixrtc"},
 	"focus/leave/redis":         {"config", "focus/leave", "focus/matrixrtc"},
 	"focus/livekit":             {"focus/matrixrtc"},

@@ -13,7 +13,9 @@ import (
 )
 
 // Members says who is joined to a Matrix room, as our own homeserver sees it.
-// An error means that it is not known. homeserver.Membership is one.
+// An error means that it is not known; it is [matrixrtc.ErrRoomHidden] where our
+// homeserver does not tell us whether there is such a room. homeserver.Membership
+// is one.
 type Members interface {
 	// Joined may rest on an answer a few seconds old, and waits a moment for a
 	// join that is on its way from another server.
@@ -64,6 +66,15 @@ func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (b
 	return joined, err
 }
 
+// unknown is the refusal for who has no living grant. That a room is hidden
+// from us is no news of the homeserver for them: it would be news of the room.
+func unknown(silence error) error {
+	if errors.Is(silence, matrixrtc.ErrRoomHidden) {
+		return errNotJoined
+	}
+	return fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+}
+
 // held is the living grant of who asks while the homeserver is silent. Whoever
 // has none is told of the silence.
 func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Standing, error) {
@@ -72,7 +83,7 @@ func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, sil
 	case err != nil:
 		return Standing{}, err
 	case !held.Living() || held.UserID != user || !held.Verified || !s.now().Before(held.ExpiresAt):
-		return Standing{}, fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+		return Standing{}, unknown(silence)
 	}
 	return held, nil
 }

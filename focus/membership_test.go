@@ -3,6 +3,7 @@ package focus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -155,6 +156,32 @@ func TestSilentHomeserver(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, first, refused(), change)
 				}
+			})
+		}
+	})
+}
+
+// TestHiddenRoom: who is not known to be in a room that the homeserver does not
+// show us is refused as in one that it does; who holds a grant keeps it.
+func TestHiddenRoom(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		for _, v := range ways() {
+			t.Run(v.name, func(t *testing.T) {
+				empty(t, db)
+				w := newWorldWith(t, db, required)
+				shown, refusal := v.ask(t, w, v.request)
+				require.Equal(t, http.StatusForbidden, shown)
+				w.members.silent = fmt.Errorf("%w (status 404)", matrixrtc.ErrRoomHidden)
+				hidden, body := v.ask(t, w, v.request)
+				require.Equal(t, shown, hidden)
+				require.Equal(t, refusal, body)
+
+				w.members.silent, w.members.in = nil, map[string]bool{"!roomid:example.com " + string(v.user): true}
+				status, body := v.ask(t, w, v.request)
+				require.Equal(t, http.StatusOK, status, body)
+				w.members.silent = matrixrtc.ErrRoomHidden
+				status, body = v.ask(t, w, v.request)
+				require.Equal(t, http.StatusOK, status, body)
 			})
 		}
 	})

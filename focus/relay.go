@@ -109,7 +109,7 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 		joined, err := s.joined(ctx, r.slot.RoomID, r.vouched)
 		switch {
 		case err != nil:
-			return "", fmt.Errorf("%w (%w)", errMembershipUnknown, err)
+			return "", unknown(err)
 		case !joined:
 			return "", errNotJoined
 		}

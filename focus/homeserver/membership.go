@@ -13,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/singleflight"
 	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
 )
 
 const (
@@ -55,8 +57,10 @@ func NewMembership(client *Client, server string, log zerolog.Logger) *Membershi
 }
 
 // Joined tells whether the user is joined to the room now, or was within the
-// last five seconds. An error means that it is not known. It asks for up to
-// three seconds about users of other servers, whose join may be on its way.
+// last five seconds. An error means that it is not known; it is
+// [matrixrtc.ErrRoomHidden] of a room that the homeserver does not show us, if
+// there is one. It asks for up to three seconds about users of other servers,
+// whose join may be on its way, whatever there is of the room.
 func (m *Membership) Joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	key := string(room) + "\n" + string(user) // no ID holds a line break
 	if m.fresh(key) {
@@ -91,26 +95,32 @@ func (m *Membership) Here(ctx context.Context, room id.RoomID) (bool, error) {
 func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
 	began := time.Now()
 	joined, err := m.once(ctx, key, room, user)
-	if joined || err != nil || m.isLocal(user) {
+	if !again(joined, err) || m.isLocal(user) {
 		return joined, err
 	}
 	select {
 	case m.races <- struct{}{}:
 		defer func() { <-m.races }()
 	default:
-		return false, nil
+		return false, err
 	}
-	for pause := 100 * time.Millisecond; !joined && err == nil; pause = min(2*pause, time.Second) {
+	for pause := 100 * time.Millisecond; again(joined, err); pause = min(2*pause, time.Second) {
 		// Half of the pause to one and a half: clients that were invited
 		// together ask together.
 		wait := pause/2 + rand.N(pause)
 		if time.Since(began)+wait > raceFor {
-			return false, nil
+			return false, err
 		}
 		time.Sleep(wait)
 		joined, err = m.once(ctx, key, room, user)
 	}
 	return joined, err
+}
+
+// again tells the answers after which it is asked again: a "no", and a room that
+// is not shown. Were one given sooner, the time would tell them apart.
+func again(joined bool, err error) bool {
+	return !joined && (err == nil || errors.Is(err, matrixrtc.ErrRoomHidden))
 }
 
 // isLocal: a user ID's server is all after its first colon.

@@ -3,25 +3,34 @@ package homeserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
 )
 
 // clientAPI is where the client-server API begins.
 const clientAPI = "/_matrix/client/"
 
 // IsJoined asks whether the user, of whichever server, is joined to the room
-// as the homeserver sees it (MSC4502). What it calls malformed is not joined.
-// A homeserver that does not offer the question, or not to us, is asked for
-// the room's members instead, which it tells only a service that has somebody
-// in the room.
+// as the homeserver sees it (MSC4502). What it calls malformed is not joined,
+// and what is no room's name costs the same question, about a room that there
+// is not. A homeserver that does not offer the question, or not to us, is asked
+// for the room's members instead, which it tells only a service that has
+// somebody in the room: of others, and of rooms that there are not, the error
+// is [matrixrtc.ErrRoomHidden].
 func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	if !strings.HasPrefix(string(user), "@") {
 		return false, nil
+	}
+	if !strings.HasPrefix(string(room), "!") {
+		_, err := c.IsJoined(ctx, probeRoom, user)
+		return false, err
 	}
 	joined, err := c.memberJoined(ctx, room, "mxid", string(user))
 	if refused(err, http.StatusBadRequest, "M_MISSING_PARAM") {
@@ -29,8 +38,12 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 		joined, err = c.memberJoined(ctx, room, "user_id", string(user))
 	}
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
-		if members, memberErr := c.joinedMembers(ctx, room); memberErr == nil {
+		members, memberErr := c.joinedMembers(ctx, room)
+		switch {
+		case memberErr == nil:
 			return slices.Contains(members, user), nil
+		case refused(memberErr, http.StatusForbidden, "M_FORBIDDEN"), refused(memberErr, http.StatusNotFound, "M_NOT_FOUND"):
+			err = fmt.Errorf("%w (%w)", matrixrtc.ErrRoomHidden, err)
 		}
 	}
 	return joined, err
@@ -77,9 +90,6 @@ func (c *Client) isJoined(ctx context.Context, room id.RoomID, parameter, value 
 // joinedMembers lists who is joined to the room (client-server API,
 // /joined_members).
 func (c *Client) joinedMembers(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
-	if !strings.HasPrefix(string(room), "!") {
-		return nil, nil
-	}
 	var answer struct {
 		Joined map[id.UserID]struct{} `json:"joined"`
 	}
