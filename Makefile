@@ -1,7 +1,7 @@
 # Passerelle's two commands are `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-chaos soak-kill-sfu parts bench build lint clean
+.PHONY: help demo test soak-chaos soak-kill-sfu soak-refusals parts bench build lint clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -17,6 +17,9 @@ soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an
 
 soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
 	@go run ./demo --headless --kill-sfu 20 $(ARGS)
+
+soak-refusals: ## how long each refusal takes beside the others: a quarter of an hour
+	@go test -run '^$$' -bench Refusals -benchtime 60x -timeout 2h ./demo/town $(ARGS)
 
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts

@@ -41,8 +41,8 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/viper":                     {"config"},
 	"github.com/livekit/livekit-server":          {"focus/sfu/child"},
-	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/member"},
-	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/member"},
+	"github.com/livekit/protocol":                {"focus/livekit", "focus/sfu/child", "bench", "demo/chaos", "demo/headless", "demo/member"},
+	"github.com/livekit/server-sdk-go":           {"bench", "demo/chaos", "demo/headless", "demo/member"},
 	"github.com/pion":                            {"bench", "demo/member"},
 	"github.com/mattn/go-sqlite3":                {"migrations"},
 	"github.com/lib/pq":                          {"migrations", "migrations/migrationstest"},

@@ -33,7 +33,7 @@ type state struct {
 
 // scene is a room of Intérieur with Agnès as its moderator.
 type scene struct {
-	t    *testing.T
+	t    testing.TB
 	town *town.Town
 	room id.RoomID
 }
@@ -95,7 +95,7 @@ type cell struct {
 
 // TestMembership holds every route that gives tokens against every way to be
 // in a room and not to be, with real homeservers: only the joined get a token,
-// and all refusals are the same.
+// and all refusals are the same, and cost the homeservers the same questions.
 func TestMembership(t *testing.T) {
 	w, binary := newTown(t)
 	said, err := exec.CommandContext(t.Context(), binary, "check", "-config", w.Interieur.Config).CombinedOutput()
@@ -106,16 +106,7 @@ func TestMembership(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.Interieur.User.SendStateEvent(t.Context(), s.room, event.StateJoinRules, "", map[string]string{"join_rule": "knock"})
 	require.NoError(t, err)
-	var want string
-	refused := func(name string, got answer) {
-		t.Helper()
-		require.Equal(t, http.StatusForbidden, got.Status, "%s: %s", name, got.Body)
-		if want == "" {
-			require.Contains(t, got.Body, "M_FORBIDDEN")
-			want = got.Body
-		}
-		require.Equal(t, want, got.Body, name)
-	}
+	refusals := refusals{t: t, town: w, costs: map[string]cost{}}
 
 	var cells []cell
 	for i, v := range ways() {
@@ -145,22 +136,27 @@ func TestMembership(t *testing.T) {
 	}
 	time.Sleep(forgotten)
 	for _, c := range cells {
-		name := c.way.name + ", " + c.state.name + " " + string(c.user.UserID)
-		got := c.way.ask(t, w, c.user, s.room)
 		switch c.state.name {
 		case "joined", "still joined", "back again":
-			require.Equal(t, http.StatusOK, got.Status, "%s: %s", name, got.Body)
+			got := c.way.ask(t, w, c.user, s.room)
+			require.Equal(t, http.StatusOK, got.Status, "%s, %s: %s", c.way.name, c.state.name, got.Body)
 		default:
-			refused(name, got)
+			refusals.require(c.state.name, c.way, c.user, s.room)
+			if c.way.name == "standalone" && c.user.HomeserverURL.Host == w.Interieur.User.HomeserverURL.Host {
+				for _, v := range handovers() {
+					refusals.require(c.state.name, v, c.user, s.room)
+				}
+			}
 		}
 		for what, room := range map[string]id.RoomID{
 			"a room that there is not":              "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM",
 			"a malformed room":                      "!r",
+			"no room":                               "r",
 			"a room that our server does not know":  remoteOnly,
 			"the room with the server's name to it": s.room + id.RoomID(":"+w.Interieur.Homeserver.Name),
 		} {
 			if c.state.name == "joined" {
-				refused(name+": "+what, c.way.ask(t, w, c.user, room))
+				refusals.require(what, c.way, c.user, room)
 			}
 		}
 	}
@@ -168,7 +164,7 @@ func TestMembership(t *testing.T) {
 	// joined, ours does not know the room.
 	for _, v := range ways() {
 		if v.remote {
-			refused(v.name+", only remote members", v.ask(t, w, w.Finances.User, remoteOnly))
+			refusals.same("only remote members", v, v.ask(t, w, w.Finances.User, remoteOnly))
 		}
 	}
 	// A homeserver speaks for its own users alone.
@@ -197,5 +193,5 @@ func TestMembership(t *testing.T) {
 	require.Contains(t, got.Body, "M_UNKNOWN")
 	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
 	standalone.ask(t, w, holder, s.room).jwt(t)
-	refused("after the restart", standalone.ask(t, w, stranger, s.room))
+	refusals.same("after the restart", standalone, standalone.ask(t, w, stranger, s.room))
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/id"
@@ -22,7 +23,7 @@ import (
 )
 
 // newTown is a town without host pages: two real Synapses, two Passerelles.
-func newTown(t *testing.T) (world *town.Town, binary string) {
+func newTown(t testing.TB) (world *town.Town, binary string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts two homeservers")
@@ -48,14 +49,17 @@ func newTown(t *testing.T) (world *town.Town, binary string) {
 	return world, build.Binary
 }
 
-// answer is what came back.
+// answer is what came back, and after how long. Of the header, Date is left
+// out.
 type answer struct {
 	Status int
 	Body   string
+	Header http.Header
+	Took   time.Duration
 }
 
 // jwt is the token that was given; it fails the test when there is none.
-func (a answer) jwt(t *testing.T) string {
+func (a answer) jwt(t testing.TB) string {
 	t.Helper()
 	require.Equal(t, http.StatusOK, a.Status, a.Body)
 	var got struct{ JWT string }
@@ -64,7 +68,7 @@ func (a answer) jwt(t *testing.T) string {
 	return got.JWT
 }
 
-func post(t *testing.T, url, bearer string, body any) answer {
+func post(t testing.TB, url, bearer string, body any) answer {
 	t.Helper()
 	encoded, err := json.Marshal(body)
 	require.NoError(t, err)
@@ -74,12 +78,15 @@ func post(t *testing.T, url, bearer string, body any) answer {
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+bearer)
 	}
+	began := time.Now()
 	got, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer got.Body.Close()
 	text, err := io.ReadAll(got.Body)
+	took := time.Since(began)
 	require.NoError(t, err)
-	return answer{got.StatusCode, strings.TrimSpace(string(text))}
+	got.Header.Del("Date")
+	return answer{got.StatusCode, strings.TrimSpace(string(text)), got.Header, took}
 }
 
 // way is one of the ways to a token of Intérieur's Passerelle.
@@ -87,7 +94,7 @@ type way struct {
 	name string
 	// remote: it is for users of other servers, or for them as well.
 	local, remote bool
-	ask           func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer
+	ask           func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer
 }
 
 const slot = "m.call#ROOM"
@@ -95,32 +102,52 @@ const slot = "m.call#ROOM"
 // ways are all routes by which tokens are given.
 func ways() []way {
 	return []way{
-		{"legacy", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.PublicURL+"/sfu/get", "", map[string]any{
 				"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID})
 		}},
-		{"standalone", true, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.PublicURL+"/get_token", "", map[string]any{
 				"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
 				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
 		}},
-		{"proxied", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
 				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"})
 		}},
-		{"proxied v1", true, false, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/v1/rtc/livekit/get_token",
 				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
 					"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}})
 		}},
-		{"federated", false, true, func(t *testing.T, w *town.Town, user *synapse.User, room id.RoomID) answer {
+		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
 			return federated(t, w, user.UserID, room)
+		}},
+		{"relayed", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Finances.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token", user.AccessToken,
+				map[string]any{"url": sfu(w.Interieur), "server_name": w.Interieur.Homeserver.Name, "room_id": room, "slot_id": slot, "member_id": "m"})
+		}},
+	}
+}
+
+// handovers are the routes by which a leave alone is handed over. It is nobody's:
+// they refuse who is not in the room before they look for it.
+func handovers() []way {
+	return []way{
+		{"leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.PublicURL+"/delegate_delayed_leave", "", map[string]any{
+				"room_id": room, "slot_id": slot, "openid_token": openID(t, user), "delay_id": "syd_nobodys", "delay_timeout": 60_000,
+				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
+		}},
+		{"proxied leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
+			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
+				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m", "delay_id": "syd_nobodys"})
 		}},
 	}
 }
 
 // federated asks as Finances' homeserver does, with its signature.
-func federated(t *testing.T, w *town.Town, user id.UserID, room id.RoomID) answer {
+func federated(t testing.TB, w *town.Town, user id.UserID, room id.RoomID) answer {
 	t.Helper()
 	got := post(t, w.Finances.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4512/appservice/fed_proxy", w.Finances.ASToken,
 		map[string]any{"destination": w.Interieur.Homeserver.Name, "method": "POST",
@@ -132,12 +159,12 @@ func federated(t *testing.T, w *town.Town, user id.UserID, room id.RoomID) answe
 		Content json.RawMessage
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.Body), &outer))
-	return answer{outer.Status, string(outer.Content)}
+	return answer{outer.Status, string(outer.Content), got.Header, got.Took}
 }
 
 func sfu(m *town.Ministry) string { return "ws" + strings.TrimPrefix(m.PublicURL, "http") }
 
-func openID(t *testing.T, user *synapse.User) any {
+func openID(t testing.TB, user *synapse.User) any {
 	t.Helper()
 	token, err := user.RequestOpenIDToken(t.Context())
 	require.NoError(t, err)
@@ -145,7 +172,7 @@ func openID(t *testing.T, user *synapse.User) any {
 }
 
 // member makes an account on either side.
-func member(t *testing.T, m *town.Ministry, localpart string) *synapse.User {
+func member(t testing.TB, m *town.Ministry, localpart string) *synapse.User {
 	t.Helper()
 	user, err := m.Homeserver.Register(t.Context(), localpart, localpart)
 	require.NoError(t, err)
@@ -153,7 +180,7 @@ func member(t *testing.T, m *town.Ministry, localpart string) *synapse.User {
 }
 
 // do is one request of the client-server API, which must succeed.
-func do(t *testing.T, user *synapse.User, method string, body any, path ...any) {
+func do(t testing.TB, user *synapse.User, method string, body any, path ...any) {
 	t.Helper()
 	_, err := user.MakeRequest(t.Context(), method, user.BuildClientURL(append([]any{"v3"}, path...)...), body, nil)
 	require.NoError(t, err, fmt.Sprint(path...))
