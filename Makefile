@@ -1,7 +1,7 @@
 # Passerelle's two commands are `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-chaos soak-kill-sfu soak-refusals parts bench build lint clean
+.PHONY: help demo test soak-chaos soak-leaves soak-kill-sfu soak-kicks bench-refusals parts bench build lint clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -15,17 +15,23 @@ test: ## everything that CI runs, on real parts
 soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an hour (ARGS=--seed 2)
 	@go run ./demo --chaos 300 $(ARGS)
 
+soak-leaves: ## 10,000 clients hand their leaves over to one Synapse: a quarter of an hour (ARGS=--seed 2)
+	@go run ./demo --leaves 10000 $(ARGS)
+
 soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes
 	@go run ./demo --headless --kill-sfu 20 $(ARGS)
 
-soak-refusals: ## how long each refusal takes beside the others: a quarter of an hour
-	@go test -run '^$$' -bench Refusals -benchtime 60x -timeout 2h ./demo/town $(ARGS)
+soak-kicks: ## 60 are thrown out of rooms while they call, and try to come back: some minutes
+	PASSERELLE_REQUIRE_PARTS=1 PASSERELLE_SOAK=60 go test -count=1 -run TestKickedOutOfTheCall -v -timeout 30m ./demo/town
 
 parts: ## fetch what demo and test need into .cache
 	@go run ./demo --parts
 
 bench: ## what tokens, signalling, joins and media cost (ARGS='-only tokens')
 	@go run ./bench $(ARGS)
+
+bench-refusals: ## does the time of a refusal tell whether a room exists: some minutes
+	PASSERELLE_REQUIRE_PARTS=1 go test -run '^$$' -bench Refusals -benchtime 60x -timeout 1h ./demo/town
 
 build: ## the binary, ./passerelle
 	go build -o passerelle .

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	doortokens "passerelle/focus/livekit"
+	"passerelle/focus/matrixrtc"
 )
 
 // patience is for what must happen: on a machine with much else to do, late.
@@ -58,6 +59,7 @@ func (i *instance) sfuToken(user string) string {
 	require.NoError(i.t, err)
 	ticket, err := doortokens.NewVerifier(door).Verify(jwt)
 	require.NoError(i.t, err)
+	ticket.Publish = matrixrtc.AllSources
 	signed, err := doortokens.NewTokens(id, secret).Resign(ticket)
 	require.NoError(i.t, err)
 	return signed

@@ -7,9 +7,9 @@ import (
 	"os"
 	"time"
 
+	"passerelle/app"
 	"passerelle/config"
 	"passerelle/focus/homeserver"
-	"passerelle/focus/proxied"
 )
 
 // check asks the running homeserver whether it is set up for Passerelle, and
@@ -20,7 +20,7 @@ func check(file string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
+	if c.Homeserver.URL == "" {
 		fmt.Fprintln(stdout, "The configuration is good. It names no homeserver that could be asked.")
 		return 0
 	}
@@ -28,18 +28,16 @@ func check(file string, stdout, stderr io.Writer) int {
 	defer cancel()
 	client := homeserver.NewClient(homeserver.Options{URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal()})
 	defer client.Close()
-	findings, _ := client.Check(ctx, homeserver.CheckOptions{
-		Proxied: c.Homeserver.Listen != "", ProbePath: proxied.Probe, ProbeAnswer: proxied.ProbeAnswer,
-	})
+	findings, _ := client.Check(ctx, app.CheckOptions(c))
+	code := 0
 	for _, f := range findings {
 		fmt.Fprintln(stdout, f)
+		if !f.Unseen {
+			code = 1
+		}
 	}
-	if len(findings) > 0 {
-		return 1
+	if code == 0 {
+		fmt.Fprintln(stdout, "The configuration is good, and the homeserver is set up for it.")
 	}
-	fmt.Fprintln(stdout, "The configuration is good, and the homeserver is set up for it.")
-	if c.Homeserver.Listen != "" {
-		fmt.Fprintln(stdout, homeserver.Advice())
-	}
-	return 0
+	return code
 }

@@ -1,151 +1,24 @@
 package main
 
 import (
-	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
+
+	"passerelle/demo/intruder"
 )
-
-// attempt is one way to try to get in with a token.
-type attempt struct {
-	name string
-	// always: nobody gets in this way, whatever the token.
-	always  bool
-	request func(base, token string) *http.Request
-}
-
-func attempts(t *testing.T) []attempt {
-	t.Helper()
-	join, err := proto.Marshal(&livekit.JoinRequest{ConnectionSettings: &livekit.ConnectionSettings{AutoSubscribe: true}})
-	require.NoError(t, err)
-	wrapped, err := proto.Marshal(&livekit.WrappedJoinRequest{JoinRequest: join})
-	require.NoError(t, err)
-	v1 := "join_request=" + base64.URLEncoding.EncodeToString(wrapped)
-	const q = "access_token=TOKEN"
-	return []attempt{
-		{"rtc, query", false, get("/rtc", q+"&protocol=15&auto_subscribe=1", true, nil)},
-		{"rtc, header", false, get("/rtc", "protocol=15", true, bearer)},
-		{"rtc, resumed", false, get("/rtc", q+"&protocol=15&reconnect=1&sid=PA_x", true, nil)},
-		{"rtc/v1, query", false, get("/rtc/v1", q+"&"+v1, true, nil)},
-		{"rtc/v1, header", false, get("/rtc/v1", v1, true, bearer)},
-		{"validate", false, get("/rtc/validate", q, false, nil)},
-		{"v1/validate", false, get("/rtc/v1/validate", q+"&"+v1, false, nil)},
-		{"under a prefix", false, get("/livekit/sfu/rtc", q+"&protocol=15", true, nil)},
-		{"header and query", true, get("/rtc", q, true, bearer)},
-		{"two in the query", true, get("/rtc", q+"&"+q, true, nil)},
-		{"two in the query, v1", true, get("/rtc/v1", q+"&"+v1+"&"+q, true, nil)},
-		{"two headers", true, get("/rtc", "", true, func(t string) []string { return []string{"Bearer " + t, "Bearer " + t} })},
-		{"semicolon", true, get("/rtc", q+";"+q, true, nil)},
-		{"whip", true, post("/whip")},
-		{"whip/v1", true, post("/whip/v1")},
-		{"agent", true, get("/agent", q, true, bearer)},
-		{"twirp", true, post("/twirp/livekit.RoomService/ListRooms")},
-		{"twirp in a path", true, post("/rtc/../twirp/livekit.RoomService/ListRooms")},
-	}
-}
-
-func bearer(token string) []string { return []string{"Bearer " + token} }
-
-// get asks as a browser does, in whose query TOKEN stands for the token.
-func get(path, query string, upgrade bool, header func(token string) []string) func(string, string) *http.Request {
-	return func(base, token string) *http.Request {
-		r, err := http.NewRequest(http.MethodGet, base+path+"?"+strings.ReplaceAll(query, "TOKEN", url.QueryEscape(token)), nil)
-		if err != nil {
-			panic(err)
-		}
-		if header != nil {
-			r.Header["Authorization"] = header(token)
-		}
-		if upgrade {
-			r.Header.Set("Connection", "Upgrade")
-			r.Header.Set("Upgrade", "websocket")
-			r.Header.Set("Sec-WebSocket-Version", "13")
-			r.Header.Set("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")
-		}
-		return r
-	}
-}
-
-// post asks as a server's own tools do.
-func post(path string) func(string, string) *http.Request {
-	return func(base, token string) *http.Request {
-		r, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader("{}"))
-		if err != nil {
-			panic(err)
-		}
-		r.Header["Authorization"] = bearer(token)
-		r.Header.Set("Content-Type", "application/json")
-		return r
-	}
-}
-
-// outcome is what became of an attempt: its status, 0 when nobody answered.
-func (a attempt) outcome(client *http.Client, base, token string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	answer, err := client.Do(a.request(base, token).WithContext(ctx))
-	if err != nil {
-		return 0
-	}
-	_ = answer.Body.Close()
-	return answer.StatusCode
-}
-
-func admitted(status int) bool { return status == http.StatusSwitchingProtocols || status/100 == 2 }
-
-// raw is a participant that speaks the signalling protocol and no media, and
-// keeps the token that LiveKit makes for it.
-type raw struct {
-	conn      *websocket.Conn
-	refreshed string
-	ended     chan time.Time
-}
-
-func connectRaw(t *testing.T, base, token string) *raw {
-	t.Helper()
-	c, _, err := websocket.Dial(t.Context(), base+"/rtc?protocol=15&auto_subscribe=1&access_token="+token, nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.CloseNow() })
-	c.SetReadLimit(1 << 20)
-	r := &raw{conn: c, ended: make(chan time.Time, 1)}
-	for joined := false; !joined || r.refreshed == ""; {
-		_, message, err := c.Read(t.Context())
-		require.NoError(t, err)
-		var response livekit.SignalResponse
-		require.NoError(t, proto.Unmarshal(message, &response))
-		joined = joined || response.GetJoin() != nil
-		if token := response.GetRefreshToken(); token != "" {
-			r.refreshed = token
-		}
-	}
-	go func() {
-		for {
-			if _, _, err := c.Read(context.Background()); err != nil {
-				r.ended <- time.Now()
-				return
-			}
-		}
-	}()
-	return r
-}
 
 // revoke is what an operator does.
 func (i *instance) revoke(user string) {
@@ -177,32 +50,6 @@ func like(t *testing.T, i *instance, refreshed string, keepTerm bool) string {
 	return token
 }
 
-// siege tries every way with every token until the time is over, while
-// Passerelle and the SFU are killed in turns, and counts.
-type siege struct {
-	tries, inside, unanswered atomic.Int64
-	mu                        sync.Mutex
-	how                       map[string]int // who got in, and how
-}
-
-func (s *siege) try(client *http.Client, base string, ways []attempt, tokens map[string]string) {
-	for _, way := range ways {
-		for name, token := range tokens {
-			status := way.outcome(client, base, token)
-			s.tries.Add(1)
-			switch {
-			case status == 0:
-				s.unanswered.Add(1)
-			case admitted(status):
-				s.inside.Add(1)
-				s.mu.Lock()
-				s.how[way.name+" with "+name]++
-				s.mu.Unlock()
-			}
-		}
-	}
-}
-
 // TestWhoWasRemovedStaysOut is the door's promise, kept against the real SFU:
 // whoever was removed from a call does not come back with anything that they
 // have, however they try; and comes back at once when they may again.
@@ -216,26 +63,26 @@ func TestWhoWasRemovedStaysOut(t *testing.T) {
 	i := newInstance(t)
 	i.start()
 	base := "http://" + i.public
-	ways, client := attempts(t), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	ways, client := intruder.Ways(), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 	bo, ana := join(t, i, "bo"), join(t, i, "ana")
 	bo.hear(t, time.Now())
 	_, original := i.token("eve")
 	for _, way := range ways {
-		require.Equal(t, !way.always, admitted(way.outcome(client, base, original)), "before: %s", way.name)
+		require.Equal(t, !way.Always, intruder.Admitted(way.Try(client, base, original)), "before: %s", way.Name)
 	}
 	direct := fmt.Sprintf("http://127.0.0.1:%d", i.sfuPort)
 	for _, way := range ways {
-		require.False(t, admitted(way.outcome(client, direct, original)), "at the SFU itself: %s", way.name)
+		require.False(t, intruder.Admitted(way.Try(client, direct, original)), "at the SFU itself: %s", way.Name)
 	}
-	eve := connectRaw(t, base, original)
-	require.True(t, admitted(ways[0].outcome(client, base, eve.refreshed)), "what LiveKit made admits")
-	eve = connectRaw(t, base, eve.refreshed)
+	eve := signalling(t, base, original)
+	require.True(t, intruder.Admitted(ways[0].Try(client, base, eve.Refreshed)), "what LiveKit made admits")
+	eve = signalling(t, base, eve.Refreshed)
 
 	revoked := time.Now()
 	i.revoke("eve")
 	t.Logf("revoked in %s", time.Since(revoked).Round(100*time.Microsecond))
-	t.Logf("cut %s after the revocation began", (<-eve.ended).Sub(revoked).Round(100*time.Microsecond))
+	t.Logf("cut %s after the revocation began", (<-eve.Ended).Sub(revoked).Round(100*time.Microsecond))
 	i.revoke("ana")
 	select {
 	case reason := <-ana.goodbye:
@@ -244,27 +91,25 @@ func TestWhoWasRemovedStaysOut(t *testing.T) {
 		t.Fatal("ana is still in the call")
 	}
 
-	s := &siege{how: map[string]int{}}
+	s := &intruder.Siege{}
 	tokens := map[string]string{
-		"the original": original, "LiveKit's": eve.refreshed,
-		"one like LiveKit's": like(t, i, eve.refreshed, true), "one without a term": like(t, i, eve.refreshed, false),
+		"the original": original, "LiveKit's": eve.Refreshed,
+		"one like LiveKit's": like(t, i, eve.Refreshed, true), "one without a term": like(t, i, eve.Refreshed, false),
 	}
-	restarts := s.hold(t, i, client, base, ways, tokens, duration)
-	require.Empty(t, s.how)
-	require.Zero(t, s.inside.Load())
-	t.Logf("%d tries in %s, %d admissions; %d fell into one of %d restarts",
-		s.tries.Load(), duration, s.inside.Load(), s.unanswered.Load(), restarts)
+	restarts := hold(t, i, s, client, base, tokens, duration)
+	require.Empty(t, s.Inside())
+	t.Logf("%s in %s, with %d restarts", s, duration, restarts)
 	require.Equal(t, []string{string(identityOf(t, i, bo))}, present(t, i), "at the SFU there is bo and nobody else")
 
 	// Given again: in at once, and what is older stays worthless.
 	asked := time.Now()
 	_, fresh := i.token("eve")
-	again := connectRaw(t, base, fresh)
+	again := signalling(t, base, fresh)
 	t.Logf("granted again and inside after %s", time.Since(asked).Round(time.Millisecond))
 	delete(tokens, "one without a term") // LiveKit's key made it after the revocation
-	s.try(client, base, ways, tokens)
-	require.Empty(t, s.how)
-	require.True(t, admitted(ways[0].outcome(client, base, again.refreshed)), "and so does what LiveKit makes of it")
+	s.Try(client, base, tokens)
+	require.Empty(t, s.Inside())
+	require.True(t, intruder.Admitted(ways[0].Try(client, base, again.Refreshed)), "and so does what LiveKit makes of it")
 }
 
 // siegeTime is some seconds, or PASSERELLE_SOAK.
@@ -279,16 +124,25 @@ func siegeTime(t *testing.T) time.Duration {
 	return d
 }
 
-// hold besieges the instance for a time, and returns how often something was
-// killed meanwhile.
-func (s *siege) hold(t *testing.T, i *instance, client *http.Client, base string, ways []attempt, tokens map[string]string, d time.Duration) int {
+// signalling enters and keeps the connection until the test's end.
+func signalling(t *testing.T, base, token string) *intruder.Signalling {
+	t.Helper()
+	s, err := intruder.Connect(t.Context(), base, token)
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// hold besieges the instance for a time, and returns how often Passerelle or
+// the SFU was killed meanwhile, in turns.
+func hold(t *testing.T, i *instance, s *intruder.Siege, client *http.Client, base string, tokens map[string]string, d time.Duration) int {
 	t.Helper()
 	over := time.Now().Add(d)
 	var trying sync.WaitGroup
 	for range 2 {
 		trying.Go(func() {
 			for time.Now().Before(over) {
-				s.try(client, base, ways, tokens)
+				s.Try(client, base, tokens)
 				time.Sleep(d / 600) // leaves the machine to others
 			}
 		})

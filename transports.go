@@ -5,8 +5,8 @@ import (
 	"io"
 	"os"
 
+	"passerelle/app"
 	"passerelle/config"
-	"passerelle/focus/homeserver"
 )
 
 // transports writes what the homeserver has to announce, to be copied. 0 is well.
@@ -16,9 +16,7 @@ func transports(file string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	text, err := homeserver.Transports{
-		ServiceURL: c.Server.PublicURL, ServerName: c.Homeserver.ServerName, Proxied: c.Homeserver.Listen != "",
-	}.Text()
+	text, err := app.Transports(c).Text()
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1

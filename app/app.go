@@ -28,6 +28,7 @@ import (
 	"passerelle/focus/homeserver"
 	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
+	"passerelle/focus/signed"
 	"passerelle/migrations"
 )
 
@@ -68,12 +69,14 @@ type App struct {
 	sfus             map[string]sfuEntry
 	tickets          *livekit.Verifier
 	tokens           *livekit.Tokens
-	home             *homeserver.Client // nil without a homeserver of our own
-	members          *homeserver.Membership
+	home             *homeserver.Client     // nil without a homeserver of our own
+	members          *homeserver.Membership // nil without a token for it
 	leaves           *leave.Leaves
 	focus            *focus.Service
 	door             *door.Door
 	webhook          *livekit.Webhook
+
+	signed *signed.Listener // nil unless it is on
 
 	dropInServers *dropInServers // nil unless it is a drop-in
 }
@@ -90,7 +93,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	a.registerProcess()
 	builds := []func(context.Context, *config.Config) error{
-		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus,
+		a.listen, a.openDatabase, a.buildFederation, a.buildSFU, a.buildHomeserver, a.buildLeaves, a.buildFocus, a.buildSigned,
 	}
 	if o.Config.DropIn != nil {
 		builds = a.dropInBuilds()
@@ -257,7 +260,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		members = a.members
 	}
 	var others focus.Remote
-	if a.home != nil {
+	if a.members != nil { // it knows us
 		others = remote{a.home}
 	}
 	a.focus, err = focus.New(focus.Options{
@@ -265,6 +268,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		Store:           focus.NewStore(a.database, a.synced),
 		Verifier:        a.openID,
 		Policy:          a.policy,
+		Owners:          a.policy,
 		SFUs:            map[string]focus.SFU{c.LiveKit.Mode: patientRooms{a.sfu, a.rooms}},
 		Home:            c.LiveKit.Mode,
 		Tokens:          a.tokens,
@@ -276,6 +280,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		ServerName:      c.Homeserver.ServerName,
 		Leaves:          a.leaves,
 		Observers:       []focus.Observer{a.leaves},
+		NoDoor:          c.LiveKit.Signalling == "direct",
 		PublicURL:       signalling,
 		Announced:       announced,
 		Log:             a.log.With().Str("component", "focus").Logger(),
@@ -316,6 +321,8 @@ func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	case errors.Is(err, focus.ErrNoCall):
 		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrNoRoom, err)
+	case errors.Is(err, focus.ErrFull):
+		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrFull, err)
 	case err != nil:
 		return door.Pass{}, err
 	}

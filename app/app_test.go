@@ -55,6 +55,12 @@ func startProgram(t *testing.T) *program {
 
 func startLogging(t *testing.T, log zerolog.Logger) *program {
 	t.Helper()
+	return startWith(t, log, "")
+}
+
+// startWith starts it with more in its configuration.
+func startWith(t *testing.T, log zerolog.Logger, more string) *program {
+	t.Helper()
 	p := &program{home: federationtest.New(t, federationtest.GoodCertificate)}
 	sfu := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -91,7 +97,7 @@ federation:
   timeout: 2s
   rules: [{server: %q, access: create}, {server: "127.0.0.1:1", access: join}]
 focus: {membership: unverified, limits: {address: 30, user: 0}}
-`, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name()))
+`, dir, filepath.Join(dir, "p.db"), sfu.URL, sfuKey, sfuSecret, p.home.CAFile(), p.home.Name())+more)
 	load := func() (*config.Config, error) { return config.Load(p.file, nil) }
 	c, err := load()
 	require.NoError(t, err)

@@ -115,6 +115,15 @@ func (m *lateMembers) Confirm(ctx context.Context, room id.RoomID, user id.UserI
 	return members.Confirm(ctx, room, user)
 }
 
+// Present implements focus.Members.
+func (m *lateMembers) Present(ctx context.Context, room id.RoomID, server string) (bool, error) {
+	members, err := m.find(ctx)
+	if err != nil {
+		return false, err
+	}
+	return members.Present(ctx, room, server)
+}
+
 // Here implements focus.Members.
 func (m *lateMembers) Here(ctx context.Context, room id.RoomID) (bool, error) {
 	members, err := m.find(ctx)

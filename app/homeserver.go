@@ -5,24 +5,28 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"passerelle/config"
 	"passerelle/focus/homeserver"
 	"passerelle/focus/proxied"
 )
 
-// buildHomeserver: without a token there is nothing that we could ask it.
+// buildHomeserver: without a token we can ask it what it can do, and no more.
 func (a *App) buildHomeserver(_ context.Context, c *config.Config) error {
 	if c.Focus.Membership == "unverified" {
 		a.log.Warn().Msg("focus.membership is unverified: nobody is asked who is in a room, and whoever knows a room's ID gets into its calls")
 	}
-	if c.Homeserver.URL == "" || c.Homeserver.ASToken == "" {
+	if c.Homeserver.URL == "" {
 		return nil
 	}
 	a.home = homeserver.NewClient(homeserver.Options{
 		URL: c.Homeserver.URL, Token: c.Homeserver.ASToken.Reveal(), Registerer: a.registry,
 	})
-	a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
 	a.life.onStop("homeserver", func(context.Context) error { a.home.Close(); return nil })
+	if c.Homeserver.ASToken != "" {
+		a.members = homeserver.NewMembership(a.home, c.Homeserver.ServerName, a.log.With().Str("component", "homeserver").Logger())
+	}
 	return nil
 }
 
@@ -48,13 +52,20 @@ func (a *App) newProxied() *proxied.Listener {
 // answer; in the end it is a minute.
 const checkPause = 2 * time.Second
 
+// CheckOptions say what our homeserver should be able to do.
+func CheckOptions(c *config.Config) homeserver.CheckOptions {
+	return homeserver.CheckOptions{
+		Unverified: c.Focus.Membership == "unverified",
+		Proxied:    c.Homeserver.Listen != "", ProbePath: proxied.Probe, ProbeAnswer: proxied.ProbeAnswer,
+		Transports: Transports(c), AnnouncedByUs: c.Announce.Transports,
+	}
+}
+
 // checkHomeserver asks the homeserver, as soon as it answers, whether it is set
 // up for us, and says in the log what is not. Nothing waits for it.
 func (a *App) checkHomeserver(ctx context.Context) error {
 	log := a.log.With().Str("component", "homeserver").Logger()
-	options := homeserver.CheckOptions{
-		Proxied: a.proxiedListener != nil, ProbePath: proxied.Probe, ProbeAnswer: proxied.ProbeAnswer,
-	}
+	options := CheckOptions(a.options.Config)
 	for pause := checkPause; ; pause = min(2*pause, time.Minute) {
 		findings, answered := a.home.Check(ctx, options)
 		if ctx.Err() != nil {
@@ -62,7 +73,11 @@ func (a *App) checkHomeserver(ctx context.Context) error {
 		}
 		if answered || pause == checkPause {
 			for _, f := range findings {
-				log.Warn().Str("costs", f.Costs).Str("mend", f.Mend).Msg("The homeserver is not set up as it should be: " + f.Wrong)
+				level, text := zerolog.WarnLevel, "The homeserver is not set up as it should be: "
+				if f.Unseen {
+					level, text = zerolog.InfoLevel, "Look at the homeserver's configuration yourself: "
+				}
+				log.WithLevel(level).Str("costs", f.Costs).Str("mend", f.Mend).Msg(text + f.Wrong)
 			}
 		}
 		if answered {

@@ -44,12 +44,13 @@ type publicRoute struct {
 }
 
 // newPublic returns the handler. Without signalling there are no routes for it.
-func newPublic(prefix string, trusted proxies, tokens *focus.Service, signalling *door.Door, log zerolog.Logger) *public {
+func newPublic(prefix string, trusted proxies, tokens *focus.Service, signalling *door.Door, log zerolog.Logger, more ...publicRoute) *public {
 	p := &public{prefix: path.Clean("/" + prefix), proxies: trusted, log: log, cors: corsHeaders{
 		post:    "POST, OPTIONS",
 		headers: "Accept, Authorization, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, X-Requested-With",
 		maxAge:  "3600",
 	}}
+	p.routes = more
 	for _, route := range focus.Routes {
 		p.routes = append(p.routes, publicRoute{route, "", tokens.Serve})
 	}

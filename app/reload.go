@@ -56,6 +56,7 @@ func (a *App) apply(fresh *config.Config) error {
 		}
 	}
 	a.focus.Reconfigure(fresh.Focus)
+	a.focus.RightsChanged()
 	if fresh.Focus.Limits != running.Focus.Limits {
 		a.limits.Reconfigure(fresh.Focus.Limits)
 	}

@@ -28,10 +28,14 @@ func (a *App) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	announced, err := announcements(a.options.Config)
+	if err != nil {
+		return err
+	}
 	a.life.run("focus", a.focus.Run)
 	a.life.run("leaves", a.leaves.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
-	a.serve("public listener", a.publicListener, newPublic(publicURL.Path, proxies, a.focus, a.door, a.log))
+	a.serve("public listener", a.publicListener, a.withSigned(newPublic(publicURL.Path, proxies, a.focus, a.door, a.log, announced...)))
 	a.serveHomeserver()
 	a.life.onStop("door", a.lastWords)
 	a.life.run("sfu", a.sfu.Run)

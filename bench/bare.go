@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,8 +18,9 @@ import (
 // bare is the least that answers a token request: no policy, no limits, no
 // database, no door. It is the yardstick.
 type bare struct {
-	client *http.Client
-	sfu    string
+	client    *http.Client
+	sfu       string
+	clientAPI string
 }
 
 func serveBare() error {
@@ -33,7 +35,7 @@ func serveBare() error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	server := &http.Server{Addr: settings.Listen, ReadHeaderTimeout: 10 * time.Second, Handler: &bare{
-		sfu: settings.SFU,
+		sfu: settings.SFU, clientAPI: settings.ClientAPI,
 		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 32, MaxConnsPerHost: 32,
 		}},
@@ -55,7 +57,12 @@ func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	user, err := b.user(request.OpenIDToken.MatrixServerName, request.OpenIDToken.AccessToken)
+	user, err := r.Header.Get(userHeader), error(nil)
+	if user == "" {
+		user, err = b.user(request.OpenIDToken.MatrixServerName, request.OpenIDToken.AccessToken)
+	} else {
+		err = b.joined(request.RoomID, user)
+	}
 	if err != nil || b.createRoom() != nil {
 		w.WriteHeader(http.StatusBadGateway)
 		return
@@ -83,6 +90,22 @@ func (b *bare) user(server, token string) (string, error) {
 	}
 	err = json.NewDecoder(answer.Body).Decode(&info)
 	return info.Subject, err
+}
+
+// joined asks whether a user for whom the homeserver vouches is in the room.
+func (b *bare) joined(room, user string) error {
+	answer, err := b.client.Get(b.clientAPI + isJoined(room, user))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	var said struct {
+		Joined bool `json:"joined"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&said); err != nil || !said.Joined {
+		return errors.Join(err, errors.New("not in the room"))
+	}
+	return nil
 }
 
 func (b *bare) createRoom() error {

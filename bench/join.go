@@ -56,7 +56,7 @@ func (b *bench) startReal(ctx context.Context) (*realSFU, error) {
 	}
 	colon := strings.LastIndexByte
 	dir := filepath.Join(b.dir, "real")
-	p, err := startWith(ctx, b.binary, dir, b.world, fmt.Sprintf(
+	p, err := startWith(ctx, b.binary, dir, b.world.home, fmt.Sprintf(
 		"{embedded: {port: %s, udp_port: %s, tcp_port: 0, node_ip: 127.0.0.1, loopback: true}}",
 		port[colon(port, ':')+1:], udp[colon(udp, ':')+1:]))
 	if err != nil {

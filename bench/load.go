@@ -51,7 +51,7 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 	for c := range connections {
 		asking.Go(func() {
 			var client *asker
-			if client, failures[c] = dial(p.address); failures[c] != nil {
+			if client, failures[c] = dial(p.at(route)); failures[c] != nil {
 				return
 			}
 			defer client.close()
@@ -60,9 +60,9 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 				if !more(started, n) {
 					return
 				}
-				body := world.body(route, n)
+				header, body := world.request(p, route, n)
 				began := time.Now()
-				failures[c] = client.post(route, body)
+				failures[c] = client.post(route, header, body)
 				collected[c] = append(collected[c], time.Since(began))
 			}
 		})
@@ -89,11 +89,17 @@ func load(ctx context.Context, p *process, world *stubs, route string, connectio
 }
 
 // answer is the body of a good answer.
-func answer(ctx context.Context, client *http.Client, address string, body []byte) ([]byte, error) {
+func answer(ctx context.Context, client *http.Client, address string, body []byte, header http.Header) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+	request.Header = header
+	return do(client, request)
+}
+
+// do is the body of a good answer.
+func do(client *http.Client, request *http.Request) ([]byte, error) {
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, err
@@ -101,14 +107,14 @@ func answer(ctx context.Context, client *http.Client, address string, body []byt
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: status %d: %s", address, answer.StatusCode, text)
+		err = fmt.Errorf("%s: status %d: %s", request.URL, answer.StatusCode, text)
 	}
 	return text, err
 }
 
 // token is a token of the n-th user for a room of that name.
 func (s *stubs) token(ctx context.Context, p *process, room string, n int) (string, error) {
-	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))))
+	text, err := answer(ctx, http.DefaultClient, p.address+"/get_token", s.standalone(room, strconv.Itoa(n), fmt.Sprintf("u%d-%d", n, s.asked.Add(1))), http.Header{})
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +125,15 @@ func (s *stubs) token(ctx context.Context, p *process, room string, n int) (stri
 	return got.JWT, err
 }
 
-// body is the n-th request: each has a fresh OpenID token, and its leave, if
+// request is the n-th one, with the lines that it adds to the header.
+func (s *stubs) request(p *process, route string, n int) (header string, body []byte) {
+	if route == proxiedRoute {
+		return s.proxiedRequest(p)
+	}
+	return "Origin: https://call.bench\r\n", s.body(route, n)
+}
+
+// body is that of the n-th request: each has a fresh OpenID token, and its leave, if
 // the route is for leaves, is one of its own.
 func (s *stubs) body(route string, n int) []byte {
 	user, room, serial := strconv.Itoa(n%users), strconv.Itoa(n%rooms), s.asked.Add(1)

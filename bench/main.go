@@ -6,6 +6,9 @@
 //   - tokens: with a homeserver and an SFU that cost next to nothing, beside a
 //     bare net/http service that does no more than it must: ask the homeserver
 //     over one shared client, have the room made, sign, answer.
+//   - proxied: tokens that are asked for through the homeserver (MSC4195), beside
+//     a bare net/http service that asks whether the user is in the room; then
+//     what a real Synapse itself needs for each, where it is installed.
 //   - memory: what stays after many tokens.
 //   - door: signalling connections and messages through the door, beside those
 //     that go straight to the same SFU, which sends everything back.
@@ -16,8 +19,8 @@
 //
 // Usage:
 //
-//	go run ./bench [-seconds 3] [-rounds 3] [-tokens 30000] [-only tokens,memory,door,join,media]
-//	go run ./bench -profile FILE
+//	go run ./bench [-seconds 3] [-rounds 3] [-tokens 30000] [-only tokens,proxied,memory,door,join,media]
+//	go run ./bench -profile FILE [-only proxied]
 package main
 
 import (
@@ -47,8 +50,8 @@ func main() {
 	seconds := flag.Int("seconds", 3, "length of one round")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds of each measurement; the median counts")
 	flag.IntVar(&b.tokens, "tokens", 30_000, "tokens of the memory measurement")
-	only := flag.String("only", "tokens,memory,door,join,media", "what to measure")
-	profile := flag.String("profile", "", "file for a processor profile of /get_token at 16 connections, instead of all else")
+	only := flag.String("only", "tokens,proxied,memory,door,join,media", "what to measure")
+	profile := flag.String("profile", "", "file for a processor profile of /get_token, or with -only proxied of what comes through the homeserver, at 16 connections, instead of all else")
 	flag.Parse()
 	b.length = time.Duration(*seconds) * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -82,7 +85,10 @@ func (b *bench) run(ctx context.Context, only []string, profile string) (err err
 	}
 	defer b.world.close()
 	if profile != "" {
-		return b.profile(ctx, profile)
+		if slices.Equal(only, []string{"proxied"}) {
+			return b.profile(ctx, profile, proxiedRoute)
+		}
+		return b.profile(ctx, profile, "/get_token")
 	}
 	if err := b.build(ctx); err != nil {
 		return err
@@ -91,7 +97,7 @@ func (b *bench) run(ctx context.Context, only []string, profile string) (err err
 		name    string
 		measure func(context.Context) error
 	}{
-		{"tokens", b.measureTokens}, {"memory", b.measureMemory}, {"door", b.measureDoor},
+		{"tokens", b.measureTokens}, {"proxied", b.measureProxied}, {"memory", b.measureMemory}, {"door", b.measureDoor},
 		{"join", b.measureJoins}, {"media", b.measureMedia},
 	} {
 		if slices.Contains(only, part.name) {

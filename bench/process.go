@@ -21,22 +21,52 @@ type process struct {
 	command *exec.Cmd
 	pid     int
 	address string
+	// proxied is where the homeserver hands over what it is asked for.
+	proxied string
 	said    bytes.Buffer
+}
+
+// at is where the route is asked for.
+func (p *process) at(route string) string {
+	if route == proxiedRoute {
+		return p.proxied
+	}
+	return p.address
 }
 
 // startPasserelle starts the real binary, with the SFU that sends everything
 // back.
 func startPasserelle(ctx context.Context, binary, dir string, world *stubs, environment ...string) (*process, error) {
-	return startWith(ctx, binary, dir, world,
-		fmt.Sprintf("{mode: external, url: %q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}", world.sfu.address), environment...)
+	return startWith(ctx, binary, dir, world.home, world.livekit(), environment...)
+}
+
+// livekit is the section of the configuration for the SFU that sends everything
+// back.
+func (s *stubs) livekit() string {
+	return fmt.Sprintf("{mode: external, url: %q, key: APIbench, secret: 6f1c0e8b54d24b7f9a31c2d07be89a45}", s.sfu.address)
 }
 
 // startWith is startPasserelle with another livekit section.
-func startWith(ctx context.Context, binary, dir string, world *stubs, livekit string, environment ...string) (*process, error) {
+func startWith(ctx context.Context, binary, dir string, h home, livekit string, environment ...string) (*process, error) {
 	public, private, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
+	proxied, _, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	return startAt(ctx, binary, dir, h, livekit, public, private, proxied, environment...)
+}
+
+// What Passerelle and its homeserver share.
+const (
+	asToken = "as_token-that-is-of-no-use-anywhere-else"
+	hsToken = "hs_token-that-is-of-no-use-anywhere-else"
+)
+
+// startAt is startWith at those addresses.
+func startAt(ctx context.Context, binary, dir string, h home, livekit, public, private, proxied string, environment ...string) (*process, error) {
 	file := filepath.Join(dir, "config.yaml")
 	config := fmt.Sprintf(`
 server: {listen: %q, private_listen: %q, public_url: "http://%[1]s", data_dir: %[3]q}
@@ -44,12 +74,13 @@ log: {level: error, format: json}
 database: {path: %[4]q}
 livekit: %[5]s
 focus: {limits: {address: 0, server: 0, user: 0}}
-homeserver: {server_name: %[7]q, url: %[8]q, as_token: "as_token that is of no use anywhere else", hs_token: "hs_token that is of no use anywhere else"}
+homeserver: {server_name: %[7]q, url: %[8]q, listen: %[9]q, as_token: %[10]q, hs_token: %[11]q}
 federation:
   allow_networks: ["127.0.0.0/8"]
   ca_files: [%[6]q]
   rules: [{server: %[7]q, access: create}]
-`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, world.caFile, world.name, "http://"+world.clientAPI.Addr().String())
+`, public, private, filepath.Join(dir, "data"), filepath.Join(dir, "bench.db"), livekit, h.caFile, h.name, h.url,
+		proxied, asToken, hsToken)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -58,7 +89,11 @@ federation:
 	}
 	command := exec.Command(binary, "-config", file)
 	command.Env = append(os.Environ(), environment...)
-	return start(ctx, command, public)
+	p, err := start(ctx, command, public)
+	if err == nil {
+		p.proxied = "http://" + proxied
+	}
+	return p, err
 }
 
 // inherited is the number of the file that a process finds its listener in.
@@ -87,7 +122,7 @@ func startEcho(ctx context.Context) (*process, error) {
 
 // bareSettings is what the bare service is told on its standard input.
 type bareSettings struct {
-	Listen, CAFile, SFU string
+	Listen, CAFile, SFU, ClientAPI string
 }
 
 func startBare(ctx context.Context, world *stubs) (*process, error) {
@@ -99,13 +134,17 @@ func startBare(ctx context.Context, world *stubs) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := json.Marshal(bareSettings{public, world.caFile, world.sfu.address})
+	settings, err := json.Marshal(bareSettings{public, world.caFile, world.sfu.address, world.url})
 	if err != nil {
 		return nil, err
 	}
 	command := exec.Command(self, "bare")
 	command.Stdin = bytes.NewReader(settings)
-	return start(ctx, command, public)
+	p, err := start(ctx, command, public)
+	if err == nil {
+		p.proxied = p.address
+	}
+	return p, err
 }
 
 // start starts the service and returns when it takes connections.

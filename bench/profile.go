@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// profile samples where our processor time goes. See profile.go in the main
-// package.
-func (b *bench) profile(ctx context.Context, file string) error {
+// profile samples where our processor time goes that a token takes on the route.
+// See profile.go in the main package.
+func (b *bench) profile(ctx context.Context, file, route string) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
@@ -24,13 +24,13 @@ func (b *bench) profile(ctx context.Context, file string) error {
 		return err
 	}
 	defer ours.stop()
-	if _, err := load(ctx, ours, b.world, "/get_token", 16, lasting(b.length)); err != nil {
+	if _, err := load(ctx, ours, b.world, route, 16, lasting(b.length)); err != nil {
 		return err
 	}
 	if err := ours.command.Process.Signal(syscall.SIGUSR1); err != nil {
 		return err
 	}
-	r, err := load(ctx, ours, b.world, "/get_token", 16, lasting(b.length))
+	r, err := load(ctx, ours, b.world, route, 16, lasting(b.length))
 	if err != nil {
 		return err
 	}

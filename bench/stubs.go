@@ -23,9 +23,15 @@ type stubs struct {
 	// off and sent.
 	federation, clientAPI counted
 	sfu                   *process
-	// name is the homeserver's server name; caFile its authority.
-	name, caFile string
-	asked        atomic.Int64 // for bodies of requests
+	home
+	asked     atomic.Int64 // for bodies of requests
+	questions atomic.Int64 // whether somebody is in a room
+}
+
+// home is the homeserver that a Passerelle is told of: its server name, its
+// client API, and the authority of its certificate.
+type home struct {
+	name, url, caFile string
 }
 
 // counted counts the connections that it takes.
@@ -49,14 +55,14 @@ func listen() (counted, error) {
 }
 
 func newStubs(ctx context.Context, dir string) (s *stubs, err error) {
-	s = &stubs{caFile: filepath.Join(dir, "ca.pem")}
+	s = &stubs{home: home{caFile: filepath.Join(dir, "ca.pem")}}
 	if s.federation, err = listen(); err != nil {
 		return nil, err
 	}
 	if s.clientAPI, err = listen(); err != nil {
 		return nil, err
 	}
-	s.name = s.federation.Addr().String()
+	s.name, s.url = s.federation.Addr().String(), "http://"+s.clientAPI.Addr().String()
 	certificates := httptest.NewTLSServer(http.NotFoundHandler())
 	certificates.Close()
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificates.Certificate().Raw})
@@ -64,7 +70,7 @@ func newStubs(ctx context.Context, dir string) (s *stubs, err error) {
 		return nil, err
 	}
 	go serve(tls.NewListener(s.federation, certificates.TLS), s.userinfo)
-	go serve(s.clientAPI, sayClientAPI)
+	go serve(s.clientAPI, s.sayClientAPI)
 	s.sfu, err = startEcho(ctx)
 	return s, err
 }
@@ -83,9 +89,12 @@ func (s *stubs) userinfo(target string) (status int, body string) {
 }
 
 // sayClientAPI says yes to whatever it is asked.
-func sayClientAPI(target string) (status int, body string) {
+func (s *stubs) sayClientAPI(target string) (status int, body string) {
 	if target == "/_matrix/client/versions" {
 		return http.StatusOK, `{"versions":["v1.12"],"unstable_features":{"org.matrix.msc4140":true}}`
+	}
+	if path, _, _ := strings.Cut(target, "?"); strings.HasSuffix(path, "/is_joined") {
+		s.questions.Add(1)
 	}
 	// Everybody is in every room, and every delayed event is there.
 	return http.StatusOK, `{"joined":true}`

@@ -40,10 +40,11 @@ func dial(address string) (*asker, error) {
 
 func (c *asker) close() error { return c.conn.Close() }
 
-// post returns once the whole answer is there. Any status but 200 is an error.
-func (c *asker) post(route string, body []byte) error {
-	c.request = fmt.Appendf(c.request[:0], "POST %s HTTP/1.1\r\nHost: %s\r\nOrigin: https://call.bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
-		route, c.host, len(body))
+// post returns once the whole answer is there. The header is lines beside those
+// that every request has. Any status but 200 is an error.
+func (c *asker) post(route, header string, body []byte) error {
+	c.request = fmt.Appendf(c.request[:0], "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		route, c.host, header, len(body))
 	c.request = append(c.request, body...)
 	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err

@@ -84,6 +84,14 @@ func checkDuration(m *Mistakes, key string, d, low, high time.Duration) {
 	}
 }
 
+// checkBounds checks how large and how long a call may become.
+func checkBounds(m *Mistakes, section string, participants int, longest time.Duration) {
+	checkRange(m, section+".max_participants", participants, 0, 10000)
+	if longest != 0 {
+		checkDuration(m, section+".longest_call", longest, time.Minute, 30*24*time.Hour)
+	}
+}
+
 // shortDuration is a duration as people write it: 1h, not 1h0m0s.
 func shortDuration(d time.Duration) string {
 	s := d.String()

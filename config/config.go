@@ -15,6 +15,7 @@ type Config struct {
 	LiveKit    LiveKit    `mapstructure:"livekit"`
 	Focus      Focus      `mapstructure:"focus"`
 	Homeserver Homeserver `mapstructure:"homeserver"`
+	Announce   Announce   `mapstructure:"announce"`
 	Federation Federation `mapstructure:"federation"`
 	// DropIn is nil unless Passerelle stands in for an lk-jwt-service. No key
 	// sets it.
@@ -117,6 +118,8 @@ type Focus struct {
 	DepartureTimeout time.Duration `mapstructure:"departure_timeout"`
 	// MaxParticipants in one call; 0 is no limit.
 	MaxParticipants int `mapstructure:"max_participants"`
+	// LongestCall is how long one call may go on; 0 is no limit.
+	LongestCall time.Duration `mapstructure:"longest_call"`
 	// Membership is required, when tokens are for those alone who are joined
 	// to the Matrix room as our own homeserver sees it, or unverified, when
 	// nobody is asked.
@@ -160,6 +163,17 @@ type Homeserver struct {
 	HSTokenFile string `mapstructure:"hs_token_file"`
 }
 
+// Announce is what Passerelle tells clients in place of a homeserver that does
+// not, on the public listener. All of it is off by default.
+type Announce struct {
+	// Transports answers GET …/rtc/transports (MSC4143).
+	Transports bool `mapstructure:"transports"`
+	// WellKnownFile is a JSON file with the document that stands at
+	// /.well-known/matrix/client without us. It is served with the media server
+	// added. Empty is off.
+	WellKnownFile string `mapstructure:"well_known_file"`
+}
+
 // Federation is whom to trust and how to reach them.
 type Federation struct {
 	// Rules say what the users of which servers may do. The first that
@@ -174,6 +188,10 @@ type Federation struct {
 	CAFiles []string `mapstructure:"ca_files"`
 	// Timeout bounds one look-up at a homeserver, discovery included.
 	Timeout time.Duration `mapstructure:"timeout"`
+	// SignedRequests takes get_token of other homeservers on the public
+	// listener, where our own one does not hand it over, and checks their
+	// signatures.
+	SignedRequests bool `mapstructure:"signed_requests"`
 }
 
 // FederationRule is one rule.
@@ -186,4 +204,17 @@ type FederationRule struct {
 	// Publish lends publishing to those who may only join. Those who may
 	// create always publish.
 	Publish bool `mapstructure:"publish"`
+	// Sources are what those who publish may send: microphone, camera,
+	// screen_share. None is all of them.
+	Sources []string `mapstructure:"sources"`
+	// MaxParticipants and LongestCall bound the calls that they start, in place
+	// of those of the focus; 0 is what those say.
+	MaxParticipants int           `mapstructure:"max_participants"`
+	LongestCall     time.Duration `mapstructure:"longest_call"`
+	// Transports are the addresses of the server's media servers, as its
+	// homeserver announces them (ws or wss). For one server, not a glob.
+	Transports []string `mapstructure:"transports"`
+	// SigningKeys are all keys that the server signs requests with, each written
+	// as "ed25519:NAME KEY". Empty: it is asked for them. For one server.
+	SigningKeys []string `mapstructure:"signing_keys"`
 }

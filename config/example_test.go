@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -74,7 +75,10 @@ func TestExamplesInComments(t *testing.T) {
 	require.Empty(t, cmp.Diff([]config.FederationRule{
 		{Server: "interieur.example.gouv.fr", Access: "create"},
 		{Server: "guests.example.gouv.fr", Access: "deny"},
+		{Server: "hotline.example.gouv.fr", Access: "create", Sources: []string{"microphone"}, MaxParticipants: 10, LongestCall: 2 * time.Hour},
 		{Server: "*.example.gouv.fr", Access: "join"},
 		{Server: "legacy.example.org:8448", Access: "join", Publish: true},
+		{Server: "partner.example.org", Access: "join", Transports: []string{"wss://calls.example.net"},
+			SigningKeys: []string{"ed25519:a_RXGa l8Hft5qXKn1vfHrg3p4+W8gELQVo8N13JkluMfmn2sQ"}},
 	}, c.Federation.Rules))
 }

@@ -95,14 +95,21 @@ func another(t *testing.T, k key) any {
 		return write(t, "as_token", goodSecret, 0o600)
 	case "homeserver.hs_token_file":
 		return write(t, "hs_token", reversed(goodSecret), 0o600)
+	case "announce.well_known_file":
+		return write(t, "client.json", wellKnown, 0o644)
 	case "livekit.embedded.port":
 		return 7890
 	case "livekit.embedded.node_ip":
 		return "192.0.2.10"
 	case "livekit.embedded.stun_servers":
 		return []string{"a.example.org:3478", "b.example.org:3478"}
+	case "focus.longest_call":
+		return 8 * time.Hour
 	case "federation.rules":
-		return []config.FederationRule{{Server: "*.example.org", Access: "join", Publish: true}}
+		return []config.FederationRule{{
+			Server: "*.example.org", Access: "create", Publish: true, Sources: []string{"microphone", "screen_share"},
+			MaxParticipants: 10, LongestCall: 90 * time.Minute,
+		}}
 	case "federation.allow_networks", "server.trusted_proxies":
 		return []string{"10.0.0.0/8", "fd00::/8"}
 	case "federation.ca_files":
@@ -136,7 +143,7 @@ func beside(k key) []string {
 	case "livekit.signalling", "livekit.public_url":
 		return []string{"PASSERELLE_LIVEKIT_SIGNALLING=direct", "PASSERELLE_LIVEKIT_PUBLIC_URL=ws://sfu.example.org"}
 	}
-	if strings.HasPrefix(k.path, "homeserver.") {
+	if strings.HasPrefix(k.path, "homeserver.") || k.path == "federation.signed_requests" {
 		return []string{"PASSERELLE_HOMESERVER_SERVER_NAME=example.org", "PASSERELLE_HOMESERVER_URL=http://127.0.0.1:8009",
 			"PASSERELLE_HOMESERVER_HS_TOKEN=" + reversed(goodSecret)}
 	}
@@ -161,7 +168,10 @@ func TestEveryKeyCanBeSetInTheEnvironment(t *testing.T) {
 			case []string:
 				text = strings.Join(v, ",")
 			case []config.FederationRule:
-				asJSON, err := json.Marshal([]map[string]any{{"server": v[0].Server, "access": v[0].Access, "publish": v[0].Publish}})
+				asJSON, err := json.Marshal([]map[string]any{{
+					"server": v[0].Server, "access": v[0].Access, "publish": v[0].Publish, "sources": v[0].Sources,
+					"max_participants": v[0].MaxParticipants, "longest_call": v[0].LongestCall.String(),
+				}})
 				require.NoError(t, err)
 				text = string(asJSON)
 			}
@@ -188,7 +198,7 @@ func TestChanged(t *testing.T) {
 	require.Empty(t, restart)
 	hot := map[string]bool{
 		"log.level": true, "federation.rules": true,
-		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true, "focus.membership": true,
+		"focus.token_lifetime": true, "focus.empty_timeout": true, "focus.departure_timeout": true, "focus.max_participants": true, "focus.longest_call": true, "focus.membership": true,
 		"focus.delegation":     true,
 		"focus.limits.address": true, "focus.limits.server": true, "focus.limits.user": true,
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -32,6 +33,36 @@ func (f Federation) validateRules(m *Mistakes) {
 		checkWord(m, key+".access", rule.Access, "deny", "join", "create")
 		if rule.Publish && rule.Access == "deny" {
 			m.add(key+".publish", "lends publishing to those who are denied", "remove publish, or write access: join")
+		}
+		rule.validateSources(m, key+".sources")
+		rule.validateBounds(m, key)
+		rule.validatePeer(m, key)
+	}
+}
+
+// validateSources: what reads as a limit must be one.
+func (r FederationRule) validateSources(m *Mistakes, key string) {
+	switch {
+	case r.Sources == nil:
+		return
+	case len(r.Sources) == 0:
+		m.add(key, "names nothing", "remove it where all may be sent; write access: join where nothing may")
+	case r.Access == "deny" || r.Access == "join" && !r.Publish:
+		m.add(key, "limits the publishing of those who publish nothing", "remove it, or write publish: true beside access: join")
+	}
+	for i, source := range r.Sources {
+		checkWord(m, key, source, "microphone", "camera", "screen_share")
+		if slices.Contains(r.Sources[:i], source) {
+			m.add(key, "names "+source+" twice", "name it once")
+		}
+	}
+}
+
+func (r FederationRule) validateBounds(m *Mistakes, key string) {
+	checkBounds(m, key, r.MaxParticipants, r.LongestCall)
+	for name, set := range map[string]bool{".max_participants": r.MaxParticipants != 0, ".longest_call": r.LongestCall != 0} {
+		if set && (r.Access == "deny" || r.Access == "join") {
+			m.add(key+name, "bounds the calls of those who start none", "write it at the rule of those who start them, or as focus"+name)
 		}
 	}
 }

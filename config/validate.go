@@ -23,7 +23,9 @@ func (c *Config) validate(m *Mistakes) {
 	c.Focus.validate(m)
 	c.validateMembership(m)
 	c.Homeserver.validate(m)
+	c.Announce.validate(m)
 	c.Federation.validate(m)
+	c.validateSigned(m)
 }
 
 // validateListeners refuses two listeners on one port. Those on different
@@ -196,7 +198,7 @@ func (f Focus) validate(m *Mistakes) {
 	checkRange(m, "focus.limits.address", f.Limits.Address, 0, 1_000_000)
 	checkRange(m, "focus.limits.server", f.Limits.Server, 0, 1_000_000)
 	checkRange(m, "focus.limits.user", f.Limits.User, 0, 1_000_000)
-	checkRange(m, "focus.max_participants", f.MaxParticipants, 0, 10000)
+	checkBounds(m, "focus", f.MaxParticipants, f.LongestCall)
 }
 
 // validateMembership: who is in a room only our own homeserver can say. To do

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +203,33 @@ func TestValidateHomeserver(t *testing.T) {
 	}}})
 }
 
+// wellKnown is a document as it stands without Passerelle.
+const wellKnown = `{"m.homeserver": {"base_url": "https://matrix.example.org"}, "org.matrix.msc2965.authentication": {"issuer": "https://auth.example.org/"}}`
+
+func TestValidateAnnounce(t *testing.T) {
+	with := func(document string) change {
+		file := write(t, "client.json", document, 0o644)
+		return func(c *config.Config) { c.Announce.WellKnownFile = file }
+	}
+	const key = "announce.well_known_file: "
+	check(t, []rule{{"announce", []change{
+		func(c *config.Config) { c.Announce.Transports = true },
+		with(wellKnown),
+		with(`{"m.homeserver": {"base_url": "http://127.0.0.1:8008"}}`),
+	}, []wrong{
+		{key + "/nowhere/client.json: no such file", func(c *config.Config) { c.Announce.WellKnownFile = "/nowhere/client.json" }},
+		{key + "holds no JSON object", with("")},
+		{key + "holds no JSON object", with("null")},
+		{key + "holds no JSON object", with(`["m.homeserver"]`)},
+		{key + "does not say where clients reach the homeserver", with("{}")},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": "https://matrix.example.org"}`)},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": {"base_url": "matrix.example.org"}}`)},
+		{key + "does not say where clients reach the homeserver", with(`{"m.homeserver": {"base_url": "http://matrix.example.org"}}`)},
+		{key + "has org.matrix.msc4143.rtc_foci already", with(`{"m.homeserver": {"base_url": "https://matrix.example.org"}, "org.matrix.msc4143.rtc_foci": []}`)},
+		{key, with(strings.Repeat(" ", 1<<20) + wellKnown)},
+	}}})
+}
+
 func TestValidateMembership(t *testing.T) {
 	required := func(h config.Homeserver) change {
 		return func(c *config.Config) { c.Focus.Membership, c.Homeserver = "required", h }
@@ -342,6 +368,7 @@ func TestValidateFocus(t *testing.T) {
 	token := func(d time.Duration) change { return func(c *config.Config) { c.Focus.TokenLifetime = d } }
 	empty := func(d time.Duration) change { return func(c *config.Config) { c.Focus.EmptyTimeout = d } }
 	departure := func(d time.Duration) change { return func(c *config.Config) { c.Focus.DepartureTimeout = d } }
+	longest := func(d time.Duration) change { return func(c *config.Config) { c.Focus.LongestCall = d } }
 	most := func(n int) change { return func(c *config.Config) { c.Focus.MaxParticipants = n } }
 	check(t, []rule{
 		{"token lifetime", []change{token(time.Minute), token(24 * time.Hour)}, []wrong{
@@ -360,89 +387,10 @@ func TestValidateFocus(t *testing.T) {
 			{"focus.max_participants: is out of range (write a number from 0 to 10000)", most(-1)},
 			{"focus.max_participants: is out of range (write a number from 0 to 10000)", most(10001)},
 		}},
-	})
-}
-
-func TestValidateFederation(t *testing.T) {
-	rules := func(r ...config.FederationRule) change {
-		return func(c *config.Config) { c.Federation.Rules = r }
-	}
-	server := func(s string) change { return rules(config.FederationRule{Server: s, Access: "join"}) }
-	list := func(servers ...string) change {
-		r := make([]config.FederationRule, len(servers))
-		for i, s := range servers {
-			r[i] = config.FederationRule{Server: s, Access: "join"}
-		}
-		return rules(r...)
-	}
-	many := func(n int) change {
-		servers := make([]string, n)
-		for i := range servers {
-			servers[i] = strconv.Itoa(i)
-		}
-		return list(servers...)
-	}
-	access := func(s string, publish bool) change {
-		return rules(config.FederationRule{Server: "a", Access: s, Publish: publish})
-	}
-	networks := func(s ...string) change { return func(c *config.Config) { c.Federation.AllowNetworks = s } }
-	files := func(s ...string) change { return func(c *config.Config) { c.Federation.CAFiles = s } }
-	timeout := func(d time.Duration) change { return func(c *config.Config) { c.Federation.Timeout = d } }
-	const noServer = "(write the name alone, without scheme and path)"
-	check(t, []rule{
-		{"server of a rule", []change{
-			server("example.org"), server("*"), server("*.example.org"), server("m?.example.org:8448"), server("192.0.2.1:*"),
-			server("[2001:db8::1]:8448"), server("[2001:*]"), server(strings.Repeat("a", 255)),
-		}, []wrong{
-			{"federation.rules[0].server: is missing", server("")},
-			{`federation.rules[0].server: "https://example.org" is not a server name ` + noServer, server("https://example.org")},
-			{`federation.rules[0].server: "example.org/path" is not a server name`, server("example.org/path")},
-			{`federation.rules[0].server: "@a:example.org" is not a server name`, server("@a:example.org")},
-			{`federation.rules[0].server: "exämple.org" is not a server name`, server("exämple.org")},
-			{`federation.rules[0].server: "a b" is not a server name`, server("a b")},
-			{`federation.rules[0].server: "a:b" is not a server name`, server("a:b")},
-			{`federation.rules[0].server: "2001:db8::1" is not a server name`, server("2001:db8::1")},
-			{"federation.rules[0].server: has capital letters (write example.org)", server("Example.org")},
-			{"federation.rules[0].server: is longer than a server name can be (write 255 characters at most)", server(strings.Repeat("a", 256))},
-		}},
-		{"rules that never decide", []change{
-			list("a", "a:8448"), list("a:8448", "a"), list("b.a", "*.a", "*"), list("?", "*"), list("a?", "a*"), list("*.a", "a"),
-			list("a*b", "a*c"), list("*a*", "b*"), list("?a", "*a"), list("a*b", "ab*"), list("a", "?"), list("a.*", "*.a"),
-		}, []wrong{
-			{"federation.rules[1].server: a never decides: a stands above it and matches all of it (put it above federation.rules[0], or remove it)", list("a", "a")},
-			{"federation.rules[2].server: b never decides: * stands above it and matches all of it (put it above federation.rules[1]", list("a", "*", "b")},
-			{"federation.rules[1].server: b.a never decides", list("*.a", "b.a")},
-			{"federation.rules[1].server: *.b.a never decides", list("*.a", "*.b.a")},
-			{"federation.rules[1].server: ** never decides", list("*", "**")},
-			{"federation.rules[1].server: * never decides", list("**", "*")},
-			{"federation.rules[1].server: ? never decides", list("*", "?")},
-			{"federation.rules[1].server: a?c never decides", list("a??", "a?c")},
-			{"federation.rules[1].server: axbxb never decides", list("a*b", "axbxb")},
-			{"federation.rules[1].server: a*b:8448 never decides", list("a*b:*", "a*b:8448")},
-		}},
-		{"many rules", []change{many(1000)}, []wrong{
-			{"federation.rules: has more than 1000 rules", many(1001)},
-		}},
-		{"access of a rule", []change{
-			access("deny", false), access("join", false), access("join", true), access("create", false), access("create", true),
-		}, []wrong{
-			{"federation.rules[0].access: is missing (write deny, join or create)", access("", false)},
-			{`federation.rules[0].access: "Join" is not known here`, access("Join", false)},
-			{"federation.rules[0].publish: lends publishing to those who are denied", access("deny", true)},
-		}},
-		{"networks", []change{networks("127.0.0.0/8", "::1/128", "0.0.0.0/0")}, []wrong{
-			{`federation.allow_networks: "127.0.0.1" is not an address range (write a CIDR such as 10.1.0.0/16)`, networks("10.0.0.0/8", "127.0.0.1")},
-			{`federation.allow_networks: "10.0.0.0/33" is not an address range`, networks("10.0.0.0/33")},
-			{"federation.allow_networks: 10.0.0.1/8 is not the beginning of its range (write 10.0.0.0/8)", networks("10.0.0.1/8")},
-		}},
-		{"authorities", []change{files(write(t, "a.pem", authority(t), 0o644), write(t, "b.pem", authority(t)+authority(t), 0o600))}, []wrong{
-			{"federation.ca_files: testdata/none.pem: no such file or directory (name PEM files", files("testdata/none.pem")},
-			{"federation.ca_files: testdata: is a directory", files("testdata")},
-			{"federation.ca_files: validate_test.go holds no certificate", files("validate_test.go")},
-		}},
-		{"timeout", []change{timeout(100 * time.Millisecond), timeout(time.Minute)}, []wrong{
-			{"federation.timeout: is out of range (write a duration from 100ms to 1m)", timeout(100*time.Millisecond - 1)},
-			{"federation.timeout: is out of range (write a duration from 100ms to 1m)", timeout(time.Minute + 1)},
+		{"longest call", []change{longest(0), longest(time.Minute), longest(720 * time.Hour)}, []wrong{
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(time.Minute - 1)},
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(-time.Hour)},
+			{"focus.longest_call: is out of range (write a duration from 1m to 720h)", longest(720*time.Hour + 1)},
 		}},
 	})
 }

@@ -5,6 +5,8 @@
 //	go run ./demo --headless   lets two browsers call, checks, and ends
 //	go run ./demo --chaos 300  lets 300 callers without browsers come and go
 //	                           while servers are killed, checks, and ends
+//	go run ./demo --leaves 10000  has so many clients hand their delayed leaves
+//	                           over to one homeserver, checks, and ends
 //
 // It fetches what it needs into the folder .cache, uses loopback addresses
 // alone, and takes everything down when it ends, also after Ctrl-C or when its
@@ -26,7 +28,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"passerelle/demo/chaos"
 	"passerelle/demo/headless"
 	"passerelle/demo/host"
 	"passerelle/demo/member"
@@ -43,6 +44,7 @@ type options struct {
 	runs      int
 	killSFU   int
 	chaos     int
+	leaves    int
 	seed      uint64
 	out       string
 	verbose   bool
@@ -61,12 +63,13 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 1, "how many calls to make, with --headless")
 	flag.IntVar(&o.killSFU, "kill-sfu", 0, "how often to kill an SFU in each call, with --headless")
 	flag.IntVar(&o.chaos, "chaos", 0, "play so many joins while servers are killed, check that nobody is left in a call or put out of one, and end")
-	flag.Uint64Var(&o.seed, "seed", 1, "who does what, and when servers are killed, with --chaos")
+	flag.IntVar(&o.leaves, "leaves", 0, "have so many clients at one homeserver hand their delayed leaves over, check that each that goes has one, and end")
+	flag.Uint64Var(&o.seed, "seed", 1, "who does what, and when servers are killed, with --chaos and --leaves")
 	flag.StringVar(&o.out, "out", "demo-out", "folder for the screenshots, with --headless")
 	flag.BoolVar(&o.verbose, "verbose", false, "say more")
 	flag.Parse()
 	say, ok := texts[o.lang]
-	if !ok || flag.NArg() > 0 || o.runs < 1 || o.killSFU < 0 || o.chaos < 0 {
+	if !ok || flag.NArg() > 0 || o.runs < 1 || o.killSFU < 0 || o.chaos < 0 || o.leaves < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -102,6 +105,9 @@ func run(ctx context.Context, o options, say text) error {
 	if o.chaos > 0 {
 		return playChaos(ctx, build, o, say)
 	}
+	if o.leaves > 0 {
+		return playCrowd(ctx, build, o)
+	}
 	if build.Web, err = store.Web(ctx); err != nil {
 		return err
 	}
@@ -129,7 +135,9 @@ func run(ctx context.Context, o options, say text) error {
 
 // fetchAll fetches every part, those of the tests too.
 func fetchAll(ctx context.Context, store *parts.Store) error {
-	for _, fetch := range []func(context.Context) (string, error){store.Synapse, store.Web, store.Chromium, store.Postgres, store.Redis} {
+	for _, fetch := range []func(context.Context) (string, error){
+		store.Synapse, store.Dendrite, store.Web, store.Chromium, store.Postgres, store.Redis,
+	} {
 		if _, err := fetch(ctx); err != nil {
 			return err
 		}
@@ -204,29 +212,4 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 		fmt.Println("  " + path)
 	}
 	return nil
-}
-
-// playChaos has callers come and go while servers are killed, and says what
-// came of it.
-func playChaos(ctx context.Context, build town.Options, o options, say text) (err error) {
-	fmt.Println(say.starting)
-	t, err := town.Start(ctx, build)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil && os.MkdirAll(o.out, 0o755) == nil {
-			err = errors.Join(err, t.KeepLogs(o.out))
-		}
-		err = errors.Join(err, t.Stop())
-	}()
-	began := time.Now()
-	report, err := chaos.Run(ctx, t, chaos.Options{
-		Joins: o.chaos, AtOnce: min(12, o.chaos), Seed: o.seed, Stays: time.Minute, KillEvery: 15 * time.Second, Restart: true,
-		Progress: func(line string) { fmt.Printf("%6s  %s\n", time.Since(began).Round(time.Second), line) },
-	})
-	if report != nil {
-		fmt.Print("\n", report)
-	}
-	return err
 }

@@ -1,6 +1,6 @@
-// Package federation answers two questions about other homeservers: what may
-// their users do here ([Policy]), and is this really one of their users
-// ([OpenID]).
+// Package federation answers three questions about other homeservers: what may
+// their users do here ([Policy]), is this really one of their users ([OpenID]),
+// and has this server really sent this request ([Signatures]).
 //
 // Homeservers are named by strangers. So nothing goes out to a server that the
 // policy does not let join, no connection is made to an address that is not
@@ -10,5 +10,5 @@
 //
 // All types are safe for concurrent use. None starts a goroutine of its own;
 // those of net/http end with the connections they serve, which
-// [OpenID.Close] and the time limits end.
+// [OpenID.Close], [Signatures.Close] and the time limits end.
 package federation

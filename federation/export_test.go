@@ -1,5 +1,7 @@
 package federation
 
+import "time"
+
 // Through makes connections to an address, host:port before it is looked up,
 // go to another port. Tests cannot listen at 443 and 8448.
 func (o *Options) Through(f func(address string) string) { o.through = f }
@@ -16,3 +18,25 @@ var ValidServerName = validServerName
 
 // ClientBase is where a document for clients says that the API is.
 var ClientBase = clientBase
+
+// ParseXMatrix reads Authorization headers.
+func ParseXMatrix(headers []string) (origin, destination, key, signature string, err error) {
+	x, err := parseXMatrix(headers)
+	return x.origin, x.destination, x.key, x.signature, err
+}
+
+// SetClock makes the keys of other servers end by another clock.
+func (s *Signatures) SetClock(now func() time.Time) { s.keys.now = now }
+
+// KeyServers is how many servers' keys are kept.
+func (s *Signatures) KeyServers() int {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	return len(s.keys.known)
+}
+
+// ReadKeys reads what a server answers that is asked for its keys.
+func ReadKeys(body []byte, server string, now time.Time) (int, time.Time, error) {
+	keys, until, err := readKeys(body, server, now)
+	return len(keys), until, err
+}

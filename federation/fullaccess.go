@@ -23,6 +23,8 @@ func NewFullAccess(everybody bool, names []string) *FullAccess {
 // written: a star or a question mark stands for nothing else. Whoever asks
 // proves to be of the server spelled so.
 func (f *FullAccess) Access(serverName string) matrixrtc.Access {
-	full := f.everybody || f.names[serverName]
-	return matrixrtc.Access{Join: true, Publish: full, Create: full}
+	if f.everybody || f.names[serverName] {
+		return matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources, Create: true}
+	}
+	return matrixrtc.Access{Join: true}
 }

@@ -46,13 +46,12 @@ const (
 // OpenID proves who somebody is, by asking their homeserver.
 type OpenID struct {
 	policy  *Policy
-	client  *client
-	peers   *peers
+	asker   *asker
 	metrics metrics
 	log     zerolog.Logger
 }
 
-// Options are what an [OpenID] and [ClientAPIs] need: how other homeservers are
+// Options are what an [OpenID], [ClientAPIs] and [Signatures] need: how other homeservers are
 // reached, and what is believed of them.
 type Options struct {
 	// Config says how homeservers are reached. Its Rules are not read: Policy
@@ -84,29 +83,20 @@ type Options struct {
 
 // NewOpenID returns an OpenID. Close lets go of its connections.
 func NewOpenID(o Options) (*OpenID, error) {
-	if o.Policy == nil {
-		return nil, errors.New("federation: no policy")
-	}
-	if o.Config.Timeout <= 0 {
-		return nil, errors.New("federation.timeout: must be more than 0")
-	}
-	client, err := newClient(o)
+	asker, err := newAsker(o)
 	if err != nil {
 		return nil, err
 	}
-	peers := newPeers(maxPeers)
-	peers.insist = o.Insist
 	return &OpenID{
 		policy:  o.Policy,
-		client:  client,
-		peers:   peers,
-		metrics: newMetrics(o.Registerer, peers),
+		asker:   asker,
+		metrics: newMetrics(o.Registerer, asker.peers),
 		log:     o.Log,
 	}, nil
 }
 
 // Close lets go of the connections that no question uses.
-func (o *OpenID) Close() { o.client.close() }
+func (o *OpenID) Close() { o.asker.client.close() }
 
 // Verify asks the homeserver that the token names whose token it is, once and
 // without a retry, and returns the user. It takes at most the configured
@@ -132,7 +122,7 @@ func (o *OpenID) verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Us
 	if !validToken(token.AccessToken) {
 		return "", ErrRejected
 	}
-	status, body, err := o.ask(ctx, strings.ToLower(server), token.AccessToken)
+	status, body, err := o.asker.ask(ctx, strings.ToLower(server), userinfoPath, url.Values{"access_token": {token.AccessToken}})
 	switch {
 	case errors.Is(err, ErrNotAllowed):
 		return "", err
@@ -144,48 +134,6 @@ func (o *OpenID) verify(ctx context.Context, token matrixrtc.OpenIDToken) (id.Us
 		return "", fmt.Errorf("%w: status %d", ErrUnreachable, status)
 	}
 	return subject(body, server)
-}
-
-// ask puts the question to the server when it is its turn.
-func (o *OpenID) ask(caller context.Context, server, token string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(caller, o.client.timeout)
-	defer cancel()
-	p, err := o.peers.acquire(server)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer o.peers.release(p)
-	leave, err := p.enter(ctx)
-	if err != nil {
-		return 0, nil, reasonToWait(err)
-	}
-	verdict, began := noVerdict, time.Now()
-	defer func() {
-		if leave(verdict) {
-			o.log.Warn().Str("server_name", server).Stringer("breaker", p.breaker.state()).AnErr("reason", err).
-				Msg("Homeserver is left alone after failures, or asked again")
-		}
-	}()
-	status, body, err = o.client.get(ctx, p, userinfoPath, url.Values{"access_token": {token}})
-	switch {
-	case errors.Is(caller.Err(), context.Canceled):
-		// Whoever asked went away.
-	case errors.Is(err, errTimeout) && time.Since(began) < o.client.timeout/2:
-		// Most of the time went by in the queue.
-	case err != nil || status >= http.StatusInternalServerError:
-		verdict = failed
-	default:
-		verdict = answered
-	}
-	return status, body, err
-}
-
-// reasonToWait is why there was no turn.
-func reasonToWait(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errTimeout
-	}
-	return err
 }
 
 // validToken tells whether a token has the form of an access token (RFC 6749,

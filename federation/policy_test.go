@@ -3,6 +3,7 @@ package federation_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,8 +15,8 @@ import (
 var (
 	nothing = matrixrtc.Access{}
 	join    = matrixrtc.Access{Join: true}
-	publish = matrixrtc.Access{Join: true, Publish: true}
-	create  = matrixrtc.Access{Join: true, Publish: true, Create: true}
+	publish = matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources}
+	create  = matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources, Create: true}
 )
 
 func TestPolicy(t *testing.T) {
@@ -63,6 +64,24 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// Limits take from what an access gives.
+func TestPolicyLimits(t *testing.T) {
+	policy, err := federation.NewPolicy([]config.FederationRule{
+		{Server: "hotline.example", Access: "create", Sources: []string{"microphone"}, MaxParticipants: 10, LongestCall: time.Hour},
+		{Server: "lent.example", Access: "join", Publish: true, Sources: []string{"camera", "screen_share"}},
+		{Server: "partner.example", Access: "join"},
+	})
+	require.NoError(t, err)
+	for server, want := range map[string]matrixrtc.Access{
+		"hotline.example": {Join: true, Create: true, Publish: matrixrtc.Microphone, Calls: matrixrtc.Bounds{MaxParticipants: 10, Longest: time.Hour}},
+		"lent.example":    {Join: true, Publish: matrixrtc.Camera | matrixrtc.ScreenShare},
+		"partner.example": join,
+		"unnamed.example": nothing,
+	} {
+		require.Equal(t, want, policy.Access(server), server)
+	}
+}
+
 func TestNobodyByDefault(t *testing.T) {
 	policy, err := federation.NewPolicy(nil)
 	require.NoError(t, err)
@@ -91,6 +110,7 @@ func TestRulesThatAreNotWellFormed(t *testing.T) {
 		"another alphabet":  {config.FederationRule{Server: "é.example", Access: "join"}, "is not a server name"},
 		"too long":          {config.FederationRule{Server: strings.Repeat("a", 256), Access: "join"}, "at most 255"},
 		"no access":         {config.FederationRule{Server: "a.example"}, "federation.rules[1].access: \"\" is none of deny, join, create"},
+		"an unknown source": {config.FederationRule{Server: "a.example", Access: "create", Sources: []string{"screen"}}, "federation.rules[1].sources: \"screen\" is none of"},
 		"an unknown access": {config.FederationRule{Server: "a.example", Access: "Join"}, "federation.rules[1].access: \"Join\" is none of"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +141,7 @@ func TestServerNames(t *testing.T) {
 // TestFullAccess: names are compared whole and as they are written, and nobody
 // is refused to join.
 func TestFullAccess(t *testing.T) {
-	full, join := matrixrtc.Access{Join: true, Publish: true, Create: true}, matrixrtc.Access{Join: true}
+	full, join := matrixrtc.Access{Join: true, Publish: matrixrtc.AllSources, Create: true}, matrixrtc.Access{Join: true}
 	listed := federation.NewFullAccess(false, []string{"a.example", "B.example:8448", "*", "*.example"})
 	for name, want := range map[string]matrixrtc.Access{
 		"a.example": full, "B.example:8448": full, "A.example": join, "b.example:8448": join, "a.example:8448": join,

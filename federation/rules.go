@@ -20,6 +20,7 @@ const maxServerName = 255
 type rule struct {
 	server glob.Glob
 	access matrixrtc.Access
+	peer   peerRule
 }
 
 func parseRules(rules []config.FederationRule) ([]rule, error) {
@@ -31,9 +32,13 @@ func parseRules(rules []config.FederationRule) ([]rule, error) {
 		}
 		access, err := parseAccess(r)
 		if err != nil {
-			return nil, fmt.Errorf("federation.rules[%d].access: %w", i, err)
+			return nil, fmt.Errorf("federation.rules[%d].%w", i, err)
 		}
-		parsed = append(parsed, rule{server, access})
+		peer, err := parsePeer(r)
+		if err != nil {
+			return nil, fmt.Errorf("federation.rules[%d]%w", i, err)
+		}
+		parsed = append(parsed, rule{server, access, peer})
 	}
 	return parsed, nil
 }
@@ -57,16 +62,29 @@ func serverNameRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-.:[]", r)
 }
 
+// parseAccess reads what a rule gives. Its errors begin with the key.
 func parseAccess(r config.FederationRule) (matrixrtc.Access, error) {
+	sources := matrixrtc.AllSources
+	if r.Sources != nil {
+		var err error
+		if sources, err = matrixrtc.ParseSources(r.Sources); err != nil {
+			return matrixrtc.Access{}, fmt.Errorf("sources: %w", err)
+		}
+	}
 	switch r.Access {
 	case "deny":
 		return matrixrtc.Access{}, nil
 	case "join":
-		return matrixrtc.Access{Join: true, Publish: r.Publish}, nil
+		if !r.Publish {
+			sources = 0
+		}
+		return matrixrtc.Access{Join: true, Publish: sources}, nil
 	case "create":
-		return matrixrtc.Access{Join: true, Publish: true, Create: true}, nil
+		return matrixrtc.Access{Join: true, Publish: sources, Create: true, Calls: matrixrtc.Bounds{
+			MaxParticipants: r.MaxParticipants, Longest: r.LongestCall,
+		}}, nil
 	}
-	return matrixrtc.Access{}, fmt.Errorf("%q is none of deny, join, create", r.Access)
+	return matrixrtc.Access{}, fmt.Errorf("access: %q is none of deny, join, create", r.Access)
 }
 
 // validServerName tells whether a name follows the grammar of the Matrix

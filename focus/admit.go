@@ -15,6 +15,9 @@ var (
 	// ErrNoCall is returned by [Service.Admit] for a ticket whose holder may not
 	// start the call, and nobody else has.
 	ErrNoCall = errors.New("the call has not been started")
+	// ErrFull is returned by [Service.Admit] when as many are in the call as may
+	// be.
+	ErrFull = errors.New("the call is full")
 )
 
 // Admit decides whether the holder of a ticket may be connected to its SFU room
@@ -32,10 +35,27 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 		return matrixrtc.Admission{}, fmt.Errorf("%w: it was revoked", ErrNotAdmitted)
 	case !standing.covers(t):
 		return matrixrtc.Admission{}, fmt.Errorf("%w: the token is from before a revocation", ErrNotAdmitted)
-	case !standing.RoomOpen && !standing.MayCreate:
+	}
+	// What the token and the row say was right when they were written.
+	rights, err := s.rightsOf(ctx, standing.Holder(t.Room, t.Identity))
+	switch {
+	case errors.Is(err, errRulesSilent):
+		rights = s.lastKnown(standing)
+	case err != nil:
+		return matrixrtc.Admission{}, err
+	}
+	switch {
+	case !rights.Join:
+		return matrixrtc.Admission{}, fmt.Errorf("%w: the rules have changed", ErrNotAdmitted)
+	case !standing.RoomOpen && !rights.Start:
 		return matrixrtc.Admission{}, ErrNoCall
 	}
-	admission := matrixrtc.Admission{SFU: standing.SFU, Epoch: standing.Epoch, Publish: t.Publish && standing.Publish}
+	if rights.Publish != standing.Publish {
+		if _, err := s.store.SetPublish(ctx, t.Room, t.Identity, rights.Publish); err != nil {
+			return matrixrtc.Admission{}, err
+		}
+	}
+	admission := matrixrtc.Admission{SFU: standing.SFU, Epoch: standing.Epoch, Publish: rights.Publish}
 	if s.sfus[admission.SFU] == nil {
 		if admission.SFU, admission.Epoch, err = s.store.MoveSession(ctx, t.Room, standing.SFU, s.home); err != nil {
 			return matrixrtc.Admission{}, err
@@ -44,13 +64,23 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 			return matrixrtc.Admission{}, fmt.Errorf("the call is on the SFU %q, which this process does not have", admission.SFU)
 		}
 	}
-	if err := s.ensureRoom(ctx, admission.SFU, t.Room); err != nil {
+	starter := standing.StartedBy
+	if !standing.RoomOpen {
+		starter = standing.ServerName
+	}
+	bounds := s.boundsOf(starter)
+	if bounds.MaxParticipants > 0 {
+		if err := s.store.TakeSeat(ctx, t.Room, t.Identity, bounds.MaxParticipants, s.now()); err != nil {
+			return matrixrtc.Admission{}, err
+		}
+	}
+	if err := s.ensureRoom(ctx, admission.SFU, t.Room, bounds); err != nil {
 		return matrixrtc.Admission{}, err
 	}
 	if standing.RoomOpen {
 		return admission, nil
 	}
-	return admission, s.store.RoomEnsured(ctx, t.Room, s.now())
+	return admission, s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
 }
 
 // place is the SFU for a room: the one that has it, or Home.
@@ -66,14 +96,18 @@ func (s *Service) place(ctx context.Context, room matrixrtc.SFURoom) (string, er
 	return name, nil
 }
 
-// ensureRoom has the SFU make the room. Equal requests at one time share one
-// call, unless the SFU is shared: it is asked once for each token.
-func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFURoom) error {
+// ensureRoom has the SFU make the room. Where clients reach it without the door,
+// it holds the bound on their number, as it was when it made the room. Equal
+// requests at one time share one call, unless the SFU is
+// shared: it is asked once for each token.
+func (s *Service) ensureRoom(ctx context.Context, sfu string, room matrixrtc.SFURoom, b matrixrtc.Bounds) error {
 	c := s.config.Load()
 	o := matrixrtc.RoomOptions{
 		EmptyTimeout:     c.EmptyTimeout,
 		DepartureTimeout: c.DepartureTimeout,
-		MaxParticipants:  c.MaxParticipants,
+	}
+	if s.noDoor {
+		o.MaxParticipants = b.MaxParticipants
 	}
 	if s.shared {
 		return s.sfus[sfu].EnsureRoom(ctx, room, o)

@@ -23,7 +23,7 @@ var errUnauthorized = mautrix.RespError{
 // authorise is the one way to a token, or to have a leave taken over, in the
 // order of the design: the policy and the limits before anything goes out, then
 // who it is and whether the proof was made for this, then whether they are in
-// the room, then what they may do, the SFU room, the grant row, the leave, and
+// the room, then what they may do by the policy and the room's own rules, the SFU room, the grant row, the leave, and
 // the token last.
 func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error) {
 	if r.delay.asked() && !s.delegates() {
@@ -64,7 +64,7 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 				return "", err
 			}
 		case err != nil:
-			return s.again(ctx, r, user, access, err)
+			return s.again(ctx, r, user, err)
 		case !joined:
 			return "", errNotJoined
 		}
@@ -77,7 +77,7 @@ func (s *Service) authorise(ctx context.Context, r *tokenRequest) (string, error
 	if r.route.givesNoToken() {
 		return "", s.delegateAlone(ctx, r, user)
 	}
-	return s.grant(ctx, r, user, access, proof)
+	return s.grant(ctx, r, user, proof)
 }
 
 // identify proves who asks, and that the proof was not made for another call.
@@ -122,12 +122,16 @@ func (s *Service) opens(user id.UserID, room matrixrtc.SFURoom, c *config.Focus)
 
 // grant has the SFU room made for those who may start the call, records what
 // the user is given, and signs the token for it.
-func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, proof string) (string, error) {
+func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, proof string) (string, error) {
+	rights, err := s.rightsToAToken(ctx, r, user)
+	if err != nil {
+		return "", err
+	}
 	c := s.config.Load()
 	grant := matrixrtc.Grant{
 		Room:     r.slot.SFURoom(),
 		Identity: r.identity(user),
-		Publish:  access.Publish,
+		Publish:  rights.Publish,
 		Lifetime: c.TokenLifetime,
 
 		UpdateOwnMetadata: s.metadata,
@@ -138,12 +142,12 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 	}
 	now := s.now()
 	// Of those who join a call together, the first has the room made for all.
-	ensure := access.Create && !s.ensured.has(grant.Room, now)
+	ensure := rights.Start && !s.ensured.has(grant.Room, now)
 	if ensure {
 		if err := s.opens(user, grant.Room, c); err != nil {
 			return "", err
 		}
-		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
+		if err := s.ensureRoom(ctx, sfu, grant.Room, s.boundsOf(r.server())); err != nil {
 			return "", err
 		}
 		s.ensured.add(grant.Room, now)
@@ -156,7 +160,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, ac
 		ServerName: r.server(),
 		Route:      string(r.route),
 		Membership: proof,
-		MayCreate:  access.Create,
+		MayCreate:  rights.Start,
 		Ensured:    ensure,
 		IssuedAt:   now,
 		ExpiresAt:  now.Add(c.TokenLifetime),

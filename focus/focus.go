@@ -37,6 +37,23 @@ type Policy interface {
 	Access(serverName string) matrixrtc.Access
 }
 
+// RoomRules says what the own rules of a Matrix room let a user do in its calls:
+// its power levels, its slot, its kind. It answers from what it knows already
+// and soon.
+type RoomRules interface {
+	// Rights are what the room allows; the policy may allow less. known is false
+	// where nobody has read the room's rules: then the policy alone decides. An
+	// error means that they cannot be read now, and gives nobody anything new.
+	Rights(ctx context.Context, slot matrixrtc.SlotKey, user id.UserID) (r matrixrtc.Rights, known bool, err error)
+}
+
+// Owners says whose SFUs are where. It is pure: no I/O. federation.Policy is one.
+type Owners interface {
+	// Owners lists the servers, all of which may join, that may have the SFU at
+	// an address; none for an address that nobody who is known can have.
+	Owners(sfuURL string) []string
+}
+
 // SFU is one SFU. livekit.Rooms is one.
 type SFU interface {
 	// EnsureRoom makes the room, or leaves the one that exists as it is.
@@ -46,6 +63,12 @@ type SFU interface {
 	Participants(ctx context.Context, room matrixrtc.SFURoom) ([]matrixrtc.Participant, error)
 	// Remove disconnects a participant. One that is not there is no error.
 	Remove(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) error
+	// Allow changes what a participant who is connected may do, and ends what it
+	// may not do any more. One that is not there is no error.
+	Allow(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, p matrixrtc.Permissions) error
+	// End closes the room and disconnects everybody. One that does not exist is
+	// no error.
+	End(ctx context.Context, room matrixrtc.SFURoom) error
 }
 
 // Door is where clients' signalling passes. door.Door is one.
@@ -83,6 +106,11 @@ type Options struct {
 	Store    *Store
 	Verifier Verifier
 	Policy   Policy
+	// Rules are those of the rooms; nil where nobody knows them, and the policy
+	// alone decides. Whoever knows them calls [Service.RulesChanged].
+	Rules RoomRules
+	// Owners knows the SFUs of others; nil knows none.
+	Owners Owners
 	// SFUs are those of this process, by the name that stands in the rows.
 	SFUs map[string]SFU
 	// Home is the name of the one that gets new calls.
@@ -107,6 +135,9 @@ type Options struct {
 	// SFUAddress, unless it is empty, is what clients are given for PublicURL,
 	// as it stands.
 	SFUAddress string
+	// NoDoor: clients reach the SFU without the door, so that the SFU itself has
+	// to hold the number of participants.
+	NoDoor bool
 	// SharedSFU: others let people in to the SFU as well, and may have done so
 	// for the same calls. Who is there without a grant of ours is left alone,
 	// unless it was one that was taken back; observers are told of everything,
@@ -140,6 +171,9 @@ type Service struct {
 	store    *Store
 	verifier Verifier
 	policy   Policy
+	rules    RoomRules
+	changes  *changes
+	owners   Owners
 	sfus     map[string]SFU
 	home     string
 	tokens   Tokens
@@ -156,6 +190,8 @@ type Service struct {
 	// The SFU is shared; proofs are for any use; grants and events are not
 	// recorded; participants may update their metadata.
 	shared, anyUse, unrecorded, metadata bool
+	// noDoor: not all clients come through the door.
+	noDoor bool
 
 	config   atomic.Pointer[config.Focus]
 	ensuring singleflight.Group
@@ -187,6 +223,9 @@ func New(o Options) (*Service, error) {
 		store:      o.Store,
 		verifier:   o.Verifier,
 		policy:     o.Policy,
+		rules:      o.Rules,
+		changes:    newChanges(),
+		owners:     o.Owners,
 		sfus:       o.SFUs,
 		home:       o.Home,
 		tokens:     o.Tokens,
@@ -196,6 +235,7 @@ func New(o Options) (*Service, error) {
 		leaves:     o.Leaves,
 		remote:     o.Remote,
 		sfuURL:     cmp.Or(o.SFUAddress, sfuURL),
+		noDoor:     o.NoDoor,
 		shared:     o.SharedSFU,
 		anyUse:     o.ProofsForAnyUse,
 		unrecorded: o.Unrecorded && o.SharedSFU,
@@ -211,6 +251,9 @@ func New(o Options) (*Service, error) {
 		now:        time.Now,
 
 		membersEvery: o.MembersEvery,
+	}
+	if s.rules == nil {
+		s.rules = unknownRules{}
 	}
 	if o.Announced != nil {
 		if s.announced, err = webSocketURL(o.Announced); err != nil {

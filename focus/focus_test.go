@@ -37,6 +37,7 @@ type world struct {
 	access  map[string]matrixrtc.Access
 	ensured []matrixrtc.SFURoom
 	sfuDown error
+	most    int // participants that the SFU has to be told of
 	signed  []matrixrtc.Grant
 	wait    map[string]time.Duration // how long those have to wait
 	counted []string
@@ -45,6 +46,9 @@ type world struct {
 	listing error // what asking for the present fails with
 	removed []matrixrtc.Identity
 	cut     []matrixrtc.Identity
+	allowed []string // who, and what they may send now
+	ended   []matrixrtc.SFURoom
+	refuses error // what changing rights on the SFU fails with
 	told    []matrixrtc.SFUEvent
 	leaves  *leaves
 	friend  bool // asks as a user of friend.example
@@ -76,7 +80,9 @@ func (w *world) EnsureRoom(_ context.Context, room matrixrtc.SFURoom, o matrixrt
 	if w.sfuDown != nil {
 		return w.sfuDown
 	}
-	if o != (matrixrtc.RoomOptions{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o != (matrixrtc.RoomOptions{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second, MaxParticipants: w.most}) {
 		return errors.New("not the configured options")
 	}
 	w.ensured = append(w.ensured, room)
@@ -99,6 +105,21 @@ func (w *world) Remove(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Ide
 	return nil
 }
 
+func (w *world) Allow(_ context.Context, _ matrixrtc.SFURoom, who matrixrtc.Identity, p matrixrtc.Permissions) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.refuses != nil {
+		return w.refuses
+	}
+	w.allowed = append(w.allowed, fmt.Sprintf("%s [%s]", who, p.Publish))
+	return nil
+}
+
+func (w *world) End(_ context.Context, room matrixrtc.SFURoom) error {
+	w.ended = append(w.ended, room)
+	return nil
+}
+
 func (w *world) Cut(_ matrixrtc.SFURoom, who matrixrtc.Identity) { w.cut = append(w.cut, who) }
 
 // SFUEvent implements focus.Observer.
@@ -112,7 +133,7 @@ func (w *world) SFUEvent(ctx context.Context, e matrixrtc.SFUEvent) {
 
 // ticket is one of the last token that was signed.
 func (w *world) ticket(who matrixrtc.Identity) matrixrtc.Ticket {
-	t := matrixrtc.Ticket{Room: roomHash, Identity: who, Publish: true, MadeAt: time.Unix(time.Now().Unix(), 0)}
+	t := matrixrtc.Ticket{Room: roomHash, Identity: who, Publish: matrixrtc.AllSources, MadeAt: time.Unix(time.Now().Unix(), 0)}
 	if len(w.signed) > 0 {
 		t.Term = w.signed[len(w.signed)-1].Term
 	}
@@ -143,7 +164,7 @@ func newWorldWith(t *testing.T, db *dbutil.Database, change func(*focus.Options)
 		store:  focus.NewStore(db, db),
 		answer: "@ana:own.example",
 		access: map[string]matrixrtc.Access{
-			"own.example":    {Join: true, Publish: true, Create: true},
+			"own.example":    {Join: true, Publish: matrixrtc.AllSources, Create: true},
 			"friend.example": {Join: true},
 		},
 	}
@@ -200,8 +221,8 @@ func TestTokens(t *testing.T) {
 
 		hashed := matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: "m"}.HashedIdentity()
 		require.Equal(t, []matrixrtc.Grant{
-			{Room: roomHash, Identity: "@ana:own.example:DEV", Publish: true, Lifetime: time.Hour},
-			{Room: roomHash, Identity: hashed, Publish: true, Lifetime: time.Hour},
+			{Room: roomHash, Identity: "@ana:own.example:DEV", Publish: matrixrtc.AllSources, Lifetime: time.Hour},
+			{Room: roomHash, Identity: hashed, Publish: matrixrtc.AllSources, Lifetime: time.Hour},
 		}, w.signed)
 		require.Equal(t, []matrixrtc.SFURoom{roomHash, roomHash}, w.ensured, "both routes meet in one SFU room")
 
@@ -221,7 +242,7 @@ func TestWhoMayOnlyJoinStartsNothing(t *testing.T) {
 		status, body := w.ask(t, "/sfu/get", strings.ReplaceAll(legacyRequest, "own.example", "friend.example"))
 		require.Equal(t, http.StatusOK, status, body)
 		require.Empty(t, w.ensured)
-		require.False(t, w.signed[0].Publish)
+		require.Zero(t, w.signed[0].Publish)
 
 		require.ErrorIs(t, w.admit(t, w.ticket("@bo:friend.example:DEV")), focus.ErrNoCall)
 		require.Empty(t, w.ensured, "its connection does not start the call either")
@@ -329,7 +350,9 @@ func TestParticipants(t *testing.T) {
 		require.WithinDuration(t, time.Now().Add(time.Hour), standing.ExpiresAt, time.Minute)
 		standing.ExpiresAt = time.Time{}
 		require.Equal(t, focus.Standing{
-			Granted: true, Publish: true, MayCreate: true, SFU: "embedded", Epoch: 1, UserID: "@ana:own.example",
+			Granted: true, Publish: matrixrtc.AllSources, MayCreate: true, SFU: "embedded", Epoch: 1, UserID: "@ana:own.example",
+			ServerName: "own.example", StartedBy: "own.example",
+			Slot: matrixrtc.SlotKey{RoomID: "!roomid:example.com", SlotID: "m.call#ROOM"},
 		}, standing)
 	})
 }

@@ -112,7 +112,7 @@ func TestTheNewestGrantsStay(t *testing.T) {
 			_, err := w.store.PutGrant(t.Context(), focus.GrantRow{
 				Grant: matrixrtc.Grant{Room: "room", Identity: member(n)}, Slot: matrixrtc.SlotKey{RoomID: "!r", SlotID: "s"},
 				Member:     matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: strconv.Itoa(n)},
-				Membership: "unverified", SFU: "embedded",
+				Membership: "unverified", SFU: "embedded", ServerName: "own.example",
 				Ensured: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour),
 			})
 			require.NoError(t, err)
@@ -125,7 +125,7 @@ func TestTheNewestGrantsStay(t *testing.T) {
 			put(n + 1)
 		}
 		passes := func(n int) error {
-			return w.admit(t, matrixrtc.Ticket{Room: "room", Identity: member(n), Publish: true, MadeAt: at})
+			return w.admit(t, matrixrtc.Ticket{Room: "room", Identity: member(n), Publish: matrixrtc.AllSources, MadeAt: at})
 		}
 		require.NoError(t, passes(0), "she is connected")
 		for n := range 100 {

@@ -39,7 +39,7 @@ func (s *Service) HandleSFUEvent(ctx context.Context, e matrixrtc.SFUEvent) erro
 		return nil
 	}
 	if e.Type == matrixrtc.ParticipantJoined {
-		if err := s.recheck(ctx, e.Room, e.Identity, e.At); err != nil {
+		if err := s.recheck(ctx, e.Room, e.Identity, e.At, e.Publish); err != nil {
 			return fmt.Errorf("check who joined: %w", err)
 		}
 	}

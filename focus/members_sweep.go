@@ -18,7 +18,8 @@ const (
 	membersAtOnce = 8
 )
 
-// sweepMembers asks until ctx is done. The interval is the longest pause.
+// sweepMembers asks until ctx is done. The interval is the longest between the
+// beginnings of two rounds.
 func (s *Service) sweepMembers(ctx context.Context) error {
 	var after InCall
 	return s.repeat(ctx, s.membersEvery*2/3, "Who is in the calls could not be read; tried again soon", func(ctx context.Context) (err error) {

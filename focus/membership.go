@@ -13,9 +13,7 @@ import (
 )
 
 // Members says who is joined to a Matrix room, as our own homeserver sees it.
-// An error means that it is not known; it is [matrixrtc.ErrRoomHidden] where our
-// homeserver does not tell us whether there is such a room. homeserver.Membership
-// is one.
+// An error means that it is not known. homeserver.Membership is one.
 type Members interface {
 	// Joined may rest on an answer a few seconds old, and waits a moment for a
 	// join that is on its way from another server.
@@ -24,6 +22,9 @@ type Members interface {
 	Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
 	// Here tells whether anybody of our own server is joined to the room.
 	Here(ctx context.Context, room id.RoomID) (bool, error)
+	// Present tells whether anybody of a server is joined to the room; the
+	// answer may be a few seconds old.
+	Present(ctx context.Context, room id.RoomID, server string) (bool, error)
 }
 
 // How membership was proved, as it stands in the grant row.
@@ -66,17 +67,16 @@ func (s *Service) joined(ctx context.Context, room id.RoomID, user id.UserID) (b
 	return joined, err
 }
 
-// unknown is the refusal for who has no living grant. That a room is hidden
-// from us is no news of the homeserver for them: it would be news of the room.
-func unknown(silence error) error {
-	if errors.Is(silence, matrixrtc.ErrRoomHidden) {
-		return errNotJoined
-	}
-	return fmt.Errorf("%w (%w)", errMembershipUnknown, silence)
+// withheld is an error by which the homeserver answers and does not say it. It
+// says it of the rooms that it lets us see, and so may not be told from its no.
+type withheld interface {
+	error
+	Withheld() bool
 }
 
 // held is the living grant of who asks while the homeserver is silent. Whoever
-// has none is told of the silence.
+// has none is told of the silence; where it is of some rooms alone, they are told
+// no.
 func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (Standing, error) {
 	held, err := s.store.Standing(ctx, r.slot.SFURoom(), r.identity(user))
 	switch {
@@ -88,30 +88,44 @@ func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, sil
 	return held, nil
 }
 
+// unknown is what they are told of whom it is not known whether they are in the
+// room.
+func unknown(silence error) error {
+	refusal := errMembershipUnknown
+	if w, ok := errors.AsType[withheld](silence); ok && w.Withheld() {
+		refusal = errNotJoined
+	}
+	return fmt.Errorf("%w (%w)", refusal, silence)
+}
+
 // again is for who asks while the homeserver is silent: the holder of a living
 // grant gets the same once more, for as long as it was given; a first token
 // nobody gets.
-func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, access matrixrtc.Access, silence error) (string, error) {
+func (s *Service) again(ctx context.Context, r *tokenRequest, user id.UserID, silence error) (string, error) {
 	held, err := s.held(ctx, r, user, silence)
+	if err != nil {
+		return "", err
+	}
+	rights, err := s.rightsToAToken(ctx, r, user)
 	if err != nil {
 		return "", err
 	}
 	now := s.now()
 	grant := matrixrtc.Grant{
 		Room: r.slot.SFURoom(), Identity: r.identity(user),
-		Publish: held.Publish && access.Publish, Lifetime: held.ExpiresAt.Sub(now),
+		Publish: held.Publish & rights.Publish, Lifetime: held.ExpiresAt.Sub(now),
 		UpdateOwnMetadata: s.metadata,
 	}
 	grant.Term = s.termOf(held.Term)
-	if held.MayCreate && access.Create {
+	if held.MayCreate && rights.Start {
 		sfu, err := s.place(ctx, grant.Room)
 		if err != nil {
 			return "", err
 		}
-		if err := s.ensureRoom(ctx, sfu, grant.Room); err != nil {
+		if err := s.ensureRoom(ctx, sfu, grant.Room, s.boundsOf(held.StartedBy)); err != nil {
 			return "", err
 		}
-		if err := s.store.RoomEnsured(ctx, grant.Room, now); err != nil {
+		if err := s.store.RoomEnsured(ctx, grant.Room, r.server(), now); err != nil {
 			return "", err
 		}
 	}

@@ -18,6 +18,12 @@ type metrics struct {
 	revoked   prometheus.Counter
 	strangers prometheus.Counter
 	corrected *prometheus.CounterVec
+	// rights counts participants whose rights were changed while they were
+	// connected, disguised those who sent what they may not; ended the calls that
+	// were too long.
+	rights    prometheus.Counter
+	disguised prometheus.Counter
+	ended     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, g *gate) metrics {
@@ -47,8 +53,20 @@ func newMetrics(reg prometheus.Registerer, g *gate) metrics {
 			Name: "passerelle_focus_corrections_total",
 			Help: "What the SFU did not report and a poll found: joined or left.",
 		}, []string{"what"}),
+		rights: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_rights_changed_total",
+			Help: "Participants for whom what they may send was changed while they were connected.",
+		}),
+		disguised: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_disguised_total",
+			Help: "Participants who sent a source that they may not, under the name of another, and were removed.",
+		}),
+		ended: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "passerelle_focus_calls_ended_total",
+			Help: "Calls that were ended because they were as long as they may be.",
+		}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.revoked, m.strangers, m.corrected, m.membership, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.requests, m.duration, m.revoked, m.strangers, m.corrected, m.membership, m.rights, m.disguised, m.ended, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "passerelle_focus_token_requests_in_work",
 		Help: "Token requests that wait for a homeserver, the SFU or the database; too many are refused.",
 	}, func() float64 { return float64(g.inWork()) }))

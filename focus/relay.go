@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,8 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"passerelle/focus/matrixrtc"
 )
 
 const (
@@ -36,7 +39,10 @@ const (
 var ErrNoRelay = errors.New("our homeserver carries no requests to others")
 
 var (
+	errNoSFU       = mautrix.MInvalidParam.WithMessage("url is not the address of a media server")
 	errUnknownPeer = mautrix.MInvalidParam.WithMessage("server_name is no server whose media servers are used here")
+	// errNotThere is for the SFU of a server that has nobody in the room.
+	errNotThere = mautrix.MForbidden.WithMessage("nobody of the server with that media server is in the room")
 	// errNoFederation makes clients ask the other service themselves, by its
 	// livekit_service_url.
 	errNoFederation = mautrix.MNotFound.WithMessage("that server's service cannot be asked through the homeservers")
@@ -86,11 +92,14 @@ func (r *tokenRequest) relayBody() relayBody {
 // the limits and the user's membership come before anything goes out; what the
 // user may do there is the other service's to say.
 func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
+	owners := s.relayOwners(r)
 	switch {
 	case !s.policy.Access(r.server()).Join:
 		return "", mautrix.MForbidden.WithMessage("users of this server may not join calls here")
-	case !s.policy.Access(r.sfuServer).Join:
+	case len(owners) == 0:
 		return "", errUnknownPeer
+	case !isTransport(r.sfuURL):
+		return "", errNoSFU
 	case s.remote == nil:
 		return "", errNoFederation
 	}
@@ -100,31 +109,77 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 	if err := limited(s.limits.User(r.vouched)); err != nil {
 		return "", err
 	}
-	leave, ok := s.relays.enter(r)
+	// Which of several it will be is not known yet; one stands for all.
+	leave, ok := s.relays.enter(r.vouched, r.slot.RoomID, owners[0])
 	if !ok {
 		return "", limitError{busyWait}
 	}
 	defer leave()
-	if s.required() {
-		joined, err := s.joined(ctx, r.slot.RoomID, r.vouched)
-		switch {
-		case err != nil:
-			return "", unknown(err)
-		case !joined:
-			return "", errNotJoined
-		}
+	server, err := s.relayTo(ctx, r, owners)
+	if err != nil {
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
-	status, content, err := s.remote.Post(ctx, r.sfuServer, relayPath, r.relayBody())
+	status, content, err := s.remote.Post(ctx, server, relayPath, r.relayBody())
 	switch {
 	case errors.Is(err, ErrNoRelay):
 		return "", errNoFederation
 	case err != nil:
-		s.log.Debug().Err(err).Str("server", r.sfuServer).Msg("No token from another server")
+		s.log.Debug().Err(err).Str("server", server).Msg("No token from another server")
 		return "", errNotRelayed
 	}
 	return relayed(status, content)
+}
+
+// relayOwners are the servers that may have the SFU that is asked for: the one
+// that the client names, or those that are known to be at its address. The SFU
+// itself is never connected to.
+func (s *Service) relayOwners(r *tokenRequest) []string {
+	switch {
+	case r.sfuServer == "" && s.owners == nil:
+	case r.sfuServer == "":
+		return slices.DeleteFunc(s.owners.Owners(r.sfuURL), func(server string) bool {
+			return strings.EqualFold(server, s.serverName) // ours are all known
+		})
+	case s.policy.Access(r.sfuServer).Join:
+		return []string{r.sfuServer}
+	}
+	return nil
+}
+
+// isTransport: what else stands in a url is none that a homeserver announces.
+func isTransport(address string) bool {
+	_, err := matrixrtc.ParseTransport(address)
+	return err == nil
+}
+
+// relayTo is the server to ask, once it is known that the user is in the room.
+// Where the client did not say it, it is one that has somebody there, too: no
+// other server is told of the room.
+func (s *Service) relayTo(ctx context.Context, r *tokenRequest, owners []string) (string, error) {
+	if !s.required() {
+		return owners[0], nil
+	}
+	joined, err := s.joined(ctx, r.slot.RoomID, r.vouched)
+	switch {
+	case err != nil:
+		return "", unknown(err)
+	case !joined:
+		return "", errNotJoined
+	case r.sfuServer != "":
+		return r.sfuServer, nil
+	}
+	for _, server := range owners {
+		present, err := s.members.Present(ctx, r.slot.RoomID, server)
+		switch {
+		case err != nil:
+			return "", unknown(err)
+		case present:
+			return server, nil
+		}
+	}
+	return "", errNotThere
 }
 
 // relayed reads what the other service has answered. The codes that pass are a
@@ -173,9 +228,9 @@ type relayKey struct {
 func newRelays() *relays { return &relays{of: map[string]int{}, under: map[relayKey]struct{}{}} }
 
 // enter admits a relay, at whose end leave is called, or refuses it.
-func (l *relays) enter(r *tokenRequest) (leave func(), ok bool) {
-	server := strings.ToLower(r.sfuServer)
-	key := relayKey{r.vouched, r.slot.RoomID, server}
+func (l *relays) enter(user id.UserID, room id.RoomID, server string) (leave func(), ok bool) {
+	server = strings.ToLower(server)
+	key := relayKey{user, room, server}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, twice := l.under[key]; twice || l.total >= maxRelays || l.of[server] >= maxPeerRelays {

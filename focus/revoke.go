@@ -82,9 +82,20 @@ func (s *Service) remove(ctx context.Context, sfu string, room matrixrtc.SFURoom
 // the SFU without the door. Who was there before we knew of the call was let in
 // by somebody else, whose place we have taken, or stood in rows that are lost:
 // they may stay until they connect anew.
-func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, joined time.Time) error {
+//
+// Who has a grant is held to what it allows now, whatever the SFU, by a token
+// from before, lets them send.
+func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity, joined time.Time, onSFU matrixrtc.Sources) error {
 	standing, err := s.store.Standing(ctx, room, who)
-	if err != nil || standing.Living() {
+	if err != nil {
+		return err
+	}
+	if standing.Living() {
+		err := s.holdTo(ctx, standing.Holder(room, who), onSFU)
+		if errors.Is(err, errRulesSilent) {
+			s.log.Debug().Err(err).Msg("What a participant may do is not known")
+			return nil
+		}
 		return err
 	}
 	sfu, since, err := s.store.SessionOf(ctx, room)

@@ -31,14 +31,28 @@ const (
 	closeRoom = `
 		UPDATE call_participant SET state = 'left', left_at = $2, leave_reason = 'ROOM_CLOSED'
 		WHERE sfu_room = $1 AND state = 'joined'`
+	// A call begins when somebody joins a room in which nobody has been for a
+	// while: nobody says so reliably when one has ended. Who comes first has
+	// started it, or who had the room made for those who may not.
+	startCall = `
+		UPDATE call_session SET started_at = $2, started_by = COALESCE((
+			SELECT g.server_name FROM call_grant g
+			WHERE g.sfu_room = call_session.sfu_room AND g.identity = $4 AND g.may_create), started_by)
+		WHERE sfu_room = $1 AND (started_at IS NULL OR NOT EXISTS (
+			SELECT 1 FROM call_participant p
+			WHERE p.sfu_room = call_session.sfu_room AND (p.state = 'joined' OR p.left_at > $3)))`
 	// The SFU's clock shows whole seconds. A room that was made again after the
 	// one that finished stays open.
 	endSession = `
-		UPDATE call_session SET ended_at = $2, ensured_at = NULL
+		UPDATE call_session SET ended_at = $2, ensured_at = NULL, started_at = NULL
 		WHERE sfu_room = $1 AND (ensured_at IS NULL OR ensured_at < $3)`
 	closeEveryone = `
 		UPDATE call_participant SET state = 'left', left_at = $1, leave_reason = $2 WHERE state = 'joined'`
 )
+
+// emptyFor is how long nobody must have been in a room for who joins it then to
+// begin another call: longer than all take to come back after a fault.
+const emptyFor = time.Minute
 
 // RecordEvent stores what the SFU reported, once. It reports whether that is
 // how things are now: it is not for rooms that are not ours, and for a join
@@ -77,7 +91,9 @@ func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 	var err error
 	switch e.Type {
 	case matrixrtc.ParticipantJoined:
-		_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
+		if _, err = s.db.Exec(ctx, startCall, e.Room, at, e.At.Add(-emptyFor).UnixMilli(), e.Identity); err == nil {
+			_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
+		}
 	case matrixrtc.ParticipantLeft, matrixrtc.ParticipantAborted:
 		_, err = s.db.Exec(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, at, e.Reason)
 	case matrixrtc.RoomFinished:

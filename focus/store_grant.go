@@ -41,28 +41,33 @@ type writtenGrant struct {
 }
 
 const (
+	// inUse: somebody is in the session's room. As long as nobody is, the last
+	// one who has it made is taken for who starts the call.
+	inUse = `EXISTS (SELECT 1 FROM call_participant p WHERE p.sfu_room = call_session.sfu_room AND p.state = 'joined')`
+
 	putSession = `
-		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at, sfu)
-		VALUES ($1, $2, $3, $4, $4, $5, $6)
+		INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at, ensured_at, sfu, started_by)
+		VALUES ($1, $2, $3, $4, $4, $5, $6, $7)
 		ON CONFLICT (sfu_room) DO UPDATE SET
 			last_granted_at = excluded.last_granted_at,
 			sfu = excluded.sfu,
 			epoch = CASE WHEN call_session.sfu = excluded.sfu THEN call_session.epoch ELSE call_session.epoch + 1 END,
 			ensured_at = COALESCE(excluded.ensured_at, call_session.ensured_at),
+			started_by = CASE WHEN excluded.ensured_at IS NULL OR ` + inUse + ` THEN call_session.started_by ELSE excluded.started_by END,
 			ended_at = CASE WHEN excluded.ensured_at IS NULL THEN call_session.ended_at END`
 
 	// What comes between the two is one list of values for each row.
 	putGrantsBegin = `INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
-		membership, can_publish, may_create, issued_at, expires_at) VALUES `
+		membership, can_publish, sources, may_create, issued_at, expires_at) VALUES `
 	putGrantsEnd = `
 		ON CONFLICT (sfu_room, identity) DO UPDATE SET
 			user_id = excluded.user_id, device_id = excluded.device_id, member_id = excluded.member_id,
 			server_name = excluded.server_name, route = excluded.route,
-			membership = excluded.membership, can_publish = excluded.can_publish,
+			membership = excluded.membership, can_publish = excluded.can_publish, sources = excluded.sources,
 			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
 			revoked = false
 		RETURNING sfu_room, identity, COALESCE(revoked_at, 0)`
-	grantColumns = 12
+	grantColumns = 13
 )
 
 // sessionKept is how long the row of a session, once written, is not written
@@ -114,7 +119,7 @@ func (s *Store) putAll(ctx context.Context, grants []*writtenGrant) error {
 		for _, g := range sessions {
 			issued := g.IssuedAt.UnixMilli()
 			ensured := sql.NullInt64{Int64: issued, Valid: g.Ensured}
-			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured, g.SFU); err != nil {
+			if _, err := s.db.Exec(ctx, putSession, g.Room, g.Slot.RoomID, g.Slot.SlotID, issued, ensured, g.SFU, starter(g.GrantRow)); err != nil {
 				return err
 			}
 		}
@@ -127,6 +132,14 @@ func (s *Store) putAll(ctx context.Context, grants []*writtenGrant) error {
 		s.sessions.add(g.Room, g.IssuedAt)
 	}
 	return nil
+}
+
+// starter is the server whose user has the room made; empty for who does not.
+func starter(g GrantRow) string {
+	if g.Ensured {
+		return g.ServerName
+	}
+	return ""
 }
 
 // byRoomAndIdentity is the one order in which rows are written, whoever does:
@@ -171,7 +184,7 @@ func (s *Store) insertGrants(ctx context.Context, grants []*writtenGrant) error 
 	values := make([]any, 0, len(grants)*grantColumns)
 	for _, g := range grants {
 		values = append(values, string(g.Room), string(g.Identity), string(g.Member.UserID), string(g.Member.DeviceID), g.Member.ID,
-			g.ServerName, g.Route, g.Membership, g.Publish, g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli())
+			g.ServerName, g.Route, g.Membership, g.Publish != 0, int(g.Publish), g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli())
 	}
 	rows, err := s.db.Query(ctx, putGrants[len(grants)-1], values...)
 	if err != nil {

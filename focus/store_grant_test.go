@@ -18,7 +18,7 @@ func TestGrantsThatComeTogether(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		s := NewStore(db, db)
 		issued := time.UnixMilli(1793000000000)
-		row := func(room, identity string, ensured, publish bool) *writtenGrant {
+		row := func(room, identity string, ensured bool, publish matrixrtc.Sources) *writtenGrant {
 			return &writtenGrant{GrantRow: GrantRow{
 				SFU: "embedded", Membership: "unverified",
 				Grant: matrixrtc.Grant{Room: matrixrtc.SFURoom(room), Identity: matrixrtc.Identity(identity), Publish: publish},
@@ -28,7 +28,7 @@ func TestGrantsThatComeTogether(t *testing.T) {
 		for _, n := range []int{1, 2, maxBatch} {
 			var rows []*writtenGrant
 			for i := range n {
-				rows = append(rows, row(fmt.Sprintf("room %d", i%3), fmt.Sprintf("identity %d", i), i == 0, true))
+				rows = append(rows, row(fmt.Sprintf("room %d", i%3), fmt.Sprintf("identity %d", i), i == 0, matrixrtc.AllSources))
 			}
 			require.NoError(t, s.writeGrants(t.Context(), rows))
 			var stored int
@@ -37,7 +37,8 @@ func TestGrantsThatComeTogether(t *testing.T) {
 		}
 
 		require.NoError(t, s.writeGrants(t.Context(), []*writtenGrant{
-			row("open", "a", false, true), row("open", "b", true, true), row("open", "c", false, true), row("open", "a", false, false),
+			row("open", "a", false, matrixrtc.AllSources), row("open", "b", true, matrixrtc.Microphone),
+			row("open", "c", false, matrixrtc.AllSources), row("open", "a", false, 0),
 		}))
 		var publish bool
 		var ensuredAt, expiresAt int64
@@ -51,7 +52,7 @@ func TestGrantsThatComeTogether(t *testing.T) {
 			_, err := db.Exec(t.Context(), "UPDATE call_grant SET revoked_at = $1 WHERE sfu_room = 'open' AND identity = $2", at, identity)
 			require.NoError(t, err)
 		}
-		again := []*writtenGrant{row("open", "c", false, true), row("open", "a", false, true), row("open", "b", false, true), row("open", "a", false, true)}
+		again := []*writtenGrant{row("open", "c", false, matrixrtc.AllSources), row("open", "a", false, matrixrtc.AllSources), row("open", "b", false, matrixrtc.AllSources), row("open", "a", false, matrixrtc.AllSources)}
 		require.NoError(t, s.writeGrants(t.Context(), again))
 		for _, g := range again {
 			require.Equal(t, map[matrixrtc.Identity]int64{"a": 11, "b": 22, "c": 33}[g.Identity], g.term)

@@ -22,8 +22,8 @@ type Standing struct {
 	// Term is that of the tokens that admit: 0 until one was taken back, then
 	// the time of the last such, in milliseconds, or somewhat later.
 	Term int64
-	// Publish: its holder may send.
-	Publish bool
+	// Publish is what its holder may send.
+	Publish matrixrtc.Sources
 	// MayCreate: its holder may have the room made.
 	MayCreate bool
 	// RoomOpen: the SFU room was made and has not been closed.
@@ -31,15 +31,26 @@ type Standing struct {
 	// SFU has the room; Epoch counts its moves.
 	SFU   string
 	Epoch int
-	// UserID is who has it, and ExpiresAt until when its token is good.
-	UserID    id.UserID
-	ExpiresAt time.Time
+	// UserID is who has it, ServerName whose rule counts for them, and ExpiresAt
+	// until when its token is good.
+	UserID     id.UserID
+	ServerName string
+	ExpiresAt  time.Time
+	// Slot is what the room is for, and StartedBy the server whose user had it
+	// made.
+	Slot      matrixrtc.SlotKey
+	StartedBy string
 	// Verified: the user was in the room when it was given.
 	Verified bool
 }
 
 // Living: who has a token of the right term may be in the room.
 func (s Standing) Living() bool { return s.Granted && !s.Revoked }
+
+// Holder is who has the grant.
+func (s Standing) Holder(room matrixrtc.SFURoom, who matrixrtc.Identity) Holder {
+	return Holder{Room: room, Identity: who, SFU: s.SFU, Slot: s.Slot, UserID: s.UserID, ServerName: s.ServerName, Publish: s.Publish}
+}
 
 // covers tells whether the ticket is from after the last revocation. One that
 // names its term is compared exactly. One that does not was made by an SFU that
@@ -53,8 +64,8 @@ func (s Standing) covers(t matrixrtc.Ticket) bool {
 }
 
 const getStanding = `
-	SELECT g.revoked, g.revoked_at, g.can_publish, g.may_create, s.ensured_at, s.sfu, s.epoch,
-		g.user_id, g.expires_at, g.membership
+	SELECT g.revoked, g.revoked_at, g.can_publish, g.sources, g.may_create, s.ensured_at, s.sfu, s.epoch,
+		g.user_id, g.server_name, g.expires_at, g.membership, s.room_id, s.slot_id, s.started_by
 	FROM call_grant g JOIN call_session s ON s.sfu_room = g.sfu_room
 	WHERE g.sfu_room = $1 AND g.identity = $2`
 
@@ -63,26 +74,31 @@ func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrix
 	var revokedAt, ensuredAt sql.NullInt64
 	var expiresAt int64
 	var membership string
+	var publish bool
 	standing := Standing{Granted: true}
-	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &standing.Publish,
-		&standing.MayCreate, &ensuredAt, &standing.SFU, &standing.Epoch, &standing.UserID, &expiresAt, &membership)
+	err := s.db.QueryRow(ctx, getStanding, room, who).Scan(&standing.Revoked, &revokedAt, &publish, &standing.Publish,
+		&standing.MayCreate, &ensuredAt, &standing.SFU, &standing.Epoch, &standing.UserID, &standing.ServerName, &expiresAt,
+		&membership, &standing.Slot.RoomID, &standing.Slot.SlotID, &standing.StartedBy)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Standing{}, nil
 	case err != nil:
 		return Standing{}, fmt.Errorf("look up grant: %w", err)
 	}
+	standing.Publish = sourcesIn(publish, standing.Publish)
 	standing.Term = revokedAt.Int64
 	standing.RoomOpen = ensuredAt.Valid
 	standing.ExpiresAt, standing.Verified = time.UnixMilli(expiresAt), membership == verified
 	return standing, nil
 }
 
-const setEnsured = `UPDATE call_session SET ensured_at = $2, ended_at = NULL WHERE sfu_room = $1`
+const setEnsured = `
+	UPDATE call_session SET ensured_at = $2, ended_at = NULL, started_by = CASE WHEN ` + inUse + ` THEN started_by ELSE $3 END
+	WHERE sfu_room = $1`
 
-// RoomEnsured records that the SFU has the room.
-func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, at time.Time) error {
-	if _, err := s.db.Exec(ctx, setEnsured, room, at.UnixMilli()); err != nil {
+// RoomEnsured records that a user of the server has had the SFU make the room.
+func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, server string, at time.Time) error {
+	if _, err := s.db.Exec(ctx, setEnsured, room, at.UnixMilli(), server); err != nil {
 		return fmt.Errorf("store SFU room: %w", err)
 	}
 	return nil

@@ -23,6 +23,8 @@ type WatchedParticipant struct {
 	Identity matrixrtc.Identity
 	// Living: they have a grant.
 	Living bool
+	// Publish is what it lets them send.
+	Publish matrixrtc.Sources
 }
 
 const (
@@ -32,7 +34,7 @@ const (
 			SELECT 1 FROM call_participant p WHERE p.sfu_room = s.sfu_room AND p.state = 'joined'))
 		ORDER BY s.sfu_room LIMIT $3`
 	joinedIn = `
-		SELECT p.participant_sid, p.identity, COALESCE(NOT g.revoked, false)
+		SELECT p.participant_sid, p.identity, COALESCE(NOT g.revoked, false), COALESCE(g.can_publish, false), COALESCE(g.sources, 0)
 		FROM call_participant p LEFT JOIN call_grant g ON g.sfu_room = p.sfu_room AND g.identity = p.identity
 		WHERE p.sfu_room = $1 AND p.state = 'joined'`
 )
@@ -64,7 +66,9 @@ func (s *Store) joined(ctx context.Context, room WatchedRoom) error {
 	}
 	rows, err := s.db.Query(ctx, joinedIn, room.Room)
 	return dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (p seat, err error) {
-		err = row.Scan(&p.sid, &p.who.Identity, &p.who.Living)
+		var publish bool
+		err = row.Scan(&p.sid, &p.who.Identity, &p.who.Living, &publish, &p.who.Publish)
+		p.who.Publish = sourcesIn(publish, p.who.Publish)
 		return p, err
 	}, err).Iter(func(p seat) (bool, error) {
 		room.Joined[p.sid] = p.who

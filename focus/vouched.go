@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -44,14 +43,16 @@ type vouchedAnswer struct {
 	JWT string `json:"jwt"`
 }
 
-// ServeVouched answers a get_token for which the homeserver vouches. Every
+// ServeVouched answers a get_token for which the homeserver vouches, or which
+// another one has signed. Every
 // answer is a JSON object, and none is 401: it would look to a client as if its
 // own session had ended.
 //
 //	200 {jwt}            the token
 //	400 M_NOT_JSON       not JSON, or a field of the wrong type
 //	400 M_BAD_JSON       a field is missing, empty or impossible
-//	400 M_INVALID_PARAM  url is not our SFU, or server_name no server of the policy
+//	400 M_INVALID_PARAM  url is not our SFU nor that of a server of the policy, or
+//	                     server_name is none
 //	403 M_FORBIDDEN      policy, membership, or a user of another server
 //	404 M_NOT_FOUND      the other server's service is not reached through homeservers
 //	413 M_TOO_LARGE      more than 32 KiB
@@ -69,7 +70,7 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 	var token string
 	switch {
 	case err != nil:
-	case request.sfuServer != "":
+	case s.isRelayed(request):
 		way = routeRelayed
 		token, err = s.relay(r.Context(), request)
 	default:
@@ -81,6 +82,12 @@ func (s *Service) ServeVouched(w http.ResponseWriter, r *http.Request, caller ma
 		return
 	}
 	writeJSON(w, http.StatusOK, vouchedAnswer{JWT: token})
+}
+
+// isRelayed tells requests for other servers' SFUs from those for ours, and from
+// those for an SFU of which nothing is known.
+func (s *Service) isRelayed(r *tokenRequest) bool {
+	return r.sfuServer != "" || r.route == routeProxied && !s.isOurs(r.sfuURL) && len(s.relayOwners(r)) > 0
 }
 
 // vouchedError is publicError with the statuses that travel well through
@@ -160,38 +167,19 @@ func (s *Service) decodeVouched(body io.Reader, caller matrixrtc.Caller, way rou
 }
 
 // isOurs tells whether the address of an SFU is the one of this service, as it
-// is announced or as clients are given it. It is announced once and copied by
-// all, so other spellings are rare and mean the same: another case of the host,
-// the port that the scheme has anyway, a slash at the end.
+// is announced or as clients are given it.
 func (s *Service) isOurs(address string) bool {
 	if address == s.announced || address == s.sfuURL {
 		return true
 	}
-	given, err := plainAddress(address)
+	given, err := matrixrtc.ParseTransport(address)
 	if err != nil {
 		return false
 	}
 	for _, ours := range []string{s.announced, s.sfuURL} {
-		if own, err := plainAddress(ours); err == nil && given == own {
+		if own, err := matrixrtc.ParseTransport(ours); err == nil && given == own {
 			return true
 		}
 	}
 	return false
-}
-
-func plainAddress(address string) (url.URL, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return url.URL{}, err
-	}
-	host := strings.ToLower(u.Host)
-	if u.Scheme == "wss" {
-		host = strings.TrimSuffix(host, ":443")
-	} else {
-		host = strings.TrimSuffix(host, ":80")
-	}
-	return url.URL{
-		Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/"),
-		RawQuery: u.RawQuery, Fragment: u.Fragment,
-	}, nil
 }

@@ -108,7 +108,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		if !p.Joined {
 			// Nobody has reported it, and nobody may ever: it sees who is there all
 			// the same.
-			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt, p.Publish); err != nil {
 				return err
 			}
 			continue
@@ -116,16 +116,19 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		if known, ok := missing[p.SID]; ok {
 			delete(missing, p.SID)
 			if known.Living {
+				if err := s.keepTo(ctx, room, p, known.Publish); err != nil {
+					return err
+				}
 				continue
 			}
-			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt); err != nil {
+			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt, p.Publish); err != nil {
 				return err
 			}
 			continue
 		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
 			ID: "poll", Type: matrixrtc.ParticipantJoined, Room: room.Room, At: p.JoinedAt,
-			Identity: p.Identity, ParticipantSID: p.SID,
+			Identity: p.Identity, ParticipantSID: p.SID, Publish: p.Publish,
 		})
 		if err != nil {
 			return err

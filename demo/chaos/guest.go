@@ -27,10 +27,10 @@ type guest struct {
 	memberID string
 	delayID  string
 	ticket   ticket
-	// identities are all that it had at the SFU.
-	identities []string
-	process    *member.Process
-	wire       *wire.Wire
+	// memberships are all that it had, one after the other.
+	memberships []membership
+	process     *member.Process
+	wire        *wire.Wire
 
 	// joins is how often it said that it is in the call.
 	joins int
@@ -45,6 +45,13 @@ type guest struct {
 	stranded time.Time
 	rejoins  int
 	heard    int
+}
+
+// membership is what says in the room that a guest is in the call.
+type membership struct {
+	key string
+	// identities are all that it had at the SFU by it.
+	identities []string
 }
 
 // outcomeWithin bounds each thing that a guest waits for: LiveKit's own
@@ -160,12 +167,15 @@ func (g *guest) announce(ctx context.Context) error {
 	steps := []func(context.Context) error{
 		func(ctx context.Context) (err error) { openID, err = g.user.OpenIDToken(ctx); return err },
 		func(ctx context.Context) (err error) {
-			g.delayID, err = g.user.DelayLeave(ctx, g.room, g.device(), g.delay)
+			g.delayID, err = g.user.DelayLeave(ctx, g.room, g.membership(), g.delay)
 			return err
 		},
 		func(ctx context.Context) error {
-			return g.user.EnterCall(ctx, g.room, g.device(), g.run.home.PublicURL)
+			return g.user.EnterCall(ctx, g.room, g.membership(), g.run.home.PublicURL)
 		},
+	}
+	if n := len(g.memberships); n == 0 || g.memberships[n-1].key != g.stateKey() {
+		g.memberships = append(g.memberships, membership{key: g.stateKey()})
 	}
 	for _, step := range steps {
 		if err := patiently(ctx, step); err != nil {
@@ -176,7 +186,8 @@ func (g *guest) announce(ctx context.Context) error {
 	var err error
 	g.ticket, err = g.run.ask(ctx, g.route, g.room, g.user.UserID, g.device(), g.memberID, openID, handover{g.delayID, g.delay})
 	if err == nil {
-		g.identities = append(g.identities, g.ticket.identity)
+		last := &g.memberships[len(g.memberships)-1]
+		last.identities = append(last.identities, g.ticket.identity)
 		g.run.presence.watch(g.ticket.room)
 	}
 	return err
@@ -251,19 +262,31 @@ func (g *guest) leave(ctx context.Context) error {
 	return g.awaitLeave(ctx)
 }
 
-// awaitLeave waits until the other ministry's homeserver has seen it leave.
+// awaitLeave waits until the other ministry's homeserver has seen it leave, by
+// all its memberships.
 func (g *guest) awaitLeave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, outcomeWithin, errors.New("it is a ghost"))
 	defer cancel()
-	for !g.run.memberships.left(g.stateKey()) {
-		if err := wait(ctx, askEvery); err != nil {
-			return fmt.Errorf("wait for its leave: %w", err)
+	for _, m := range g.memberships {
+		for !g.run.memberships.left(m.key) {
+			if err := wait(ctx, askEvery); err != nil {
+				return fmt.Errorf("wait for its leave: %w", err)
+			}
 		}
 	}
 	return nil
 }
 
-func (g *guest) stateKey() string { return g.user.StateKey(g.device()) }
+// membership names the membership: it is the device's with older clients and
+// their identities, the page's with newer ones.
+func (g *guest) membership() string {
+	if g.sameMember || g.route == legacy {
+		return g.device()
+	}
+	return g.device() + "_" + g.memberID
+}
+
+func (g *guest) stateKey() string { return g.user.StateKey(g.membership()) }
 
 func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -68,14 +68,19 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 		report.LeftBehind = slices.AppendSeq(report.LeftBehind, maps.Values(waiting))
 	}
 	for _, g := range r.guests {
-		r.judgeGuest(report, g, history[g.stateKey()])
+		report.Guests++
+		if g.heard > 0 {
+			report.Heard++
+		}
+		for i := range g.memberships {
+			r.judgeMembership(report, g, i, history[g.memberships[i].key])
+		}
 	}
 	return report, report.verdict(r.options.Joins)
 }
 
-// judgeGuest follows one device through its events.
-func (r *run) judgeGuest(report *Report, g *guest, events []synapse.Membership) {
-	report.Guests++
+// judgeMembership follows one of a guest's memberships through its events.
+func (r *run) judgeMembership(report *Report, g *guest, n int, events []synapse.Membership) {
 	in, leaves := false, 0
 	for _, e := range events {
 		if e.Joined {
@@ -87,38 +92,39 @@ func (r *run) judgeGuest(report *Report, g *guest, events []synapse.Membership) 
 			report.Doubled = append(report.Doubled, g.String())
 		}
 		in = false
-		r.judgeLeave(report, g, e)
+		r.judgeLeave(report, g, n, e)
 	}
 	expected := 1
-	if g.ejected {
-		expected++
+	if len(g.memberships) == 1 {
+		// It had the same one each time.
+		expected += g.rejoins
+		if g.ejected {
+			expected++
+		}
 	}
-	expected += g.rejoins
 	if leaves != expected {
 		report.Miscounted = append(report.Miscounted, fmt.Sprintf("%s: %d leaves, and not %d", g, leaves, expected))
-	}
-	if g.heard > 0 {
-		report.Heard++
 	}
 }
 
 // judgeLeave asks whether one leave was right, and how long it took.
-func (r *run) judgeLeave(report *Report, g *guest, leave synapse.Membership) {
+func (r *run) judgeLeave(report *Report, g *guest, n int, leave synapse.Membership) {
 	report.Leaves++
 	seen := r.memberships.seenAt(leave.EventID)
-	if !g.leaving.IsZero() && leave.Sent.After(g.leaving.Add(-slack)) {
+	replaced := n < len(g.memberships)-1
+	if !replaced && !g.leaving.IsZero() && leave.Sent.After(g.leaving.Add(-slack)) {
 		r.time(report, string(g.kind)+": asked to be seen", g.leaving, seen)
 		return
 	}
-	gone, isGone := r.gone(g, leave.Sent)
+	gone, isGone := r.gone(g.memberships[n].identities, leave.Sent)
 	stranded := !g.stranded.IsZero() && leave.Sent.After(g.stranded)
 	struck := !g.struck.IsZero() && !leave.Sent.Before(g.struck)
-	if !isGone || !struck && !stranded {
+	if !isGone || !struck && !stranded && !replaced {
 		report.ThrownOut = append(report.ThrownOut, fmt.Sprintf("%s: at %s, gone from the SFU: %t", g, leave.Sent.Format(time.TimeOnly), isGone))
 		return
 	}
 	if !struck {
-		return // when its client gave up nobody knows
+		return // when its client gave up, or its page was closed, nobody noted
 	}
 	if g.kind == tabKill {
 		report.times["LiveKit gives up on a killed tab"] = append(report.times["LiveKit gives up on a killed tab"], gone.Sub(g.struck))
@@ -135,28 +141,28 @@ func (r *run) judgeLeave(report *Report, g *guest, leave synapse.Membership) {
 	r.time(report, what, due, seen)
 }
 
-// gone is since when none of the guest's identities was at the SFU, at that
-// time or a little later: it may be back a moment after it was put out.
-func (r *run) gone(g *guest, at time.Time) (since time.Time, gone bool) {
+// gone is since when none of the identities was at the SFU, at that time or a
+// little later: it may be back a moment after it was put out.
+func (r *run) gone(identities []string, at time.Time) (since time.Time, gone bool) {
 	for late := time.Duration(0); late <= slack; late += askEvery {
-		if since, gone = r.goneAt(g, at.Add(late)); gone {
+		if since, gone = r.goneAt(identities, at.Add(late)); gone {
 			break
 		}
 	}
 	return since, gone
 }
 
-func (r *run) goneAt(g *guest, at time.Time) (since time.Time, gone bool) {
-	for _, identity := range g.identities {
-		t, isGone := r.presence.gone(identity, at)
-		if !isGone {
+func (r *run) goneAt(identities []string, at time.Time) (since time.Time, gone bool) {
+	for _, identity := range identities {
+		there, left := r.presence.at(identity, at)
+		if there {
 			return time.Time{}, false
 		}
-		if t.After(since) {
-			since = t
+		if left.After(since) {
+			since = left
 		}
 	}
-	return since, len(g.identities) > 0
+	return since, !since.IsZero()
 }
 
 // time notes how long something took; on a line of its own, and from when all

@@ -40,14 +40,18 @@ func TestPresence(t *testing.T) {
 	p.note(second(3), map[string]bool{"b": true})
 	p.note(second(5), map[string]bool{"a": true, "b": true})
 	for _, test := range []struct {
-		who  string
-		at   float64
-		gone bool
-	}{{"a", 0, false}, {"a", 1, false}, {"a", 2.9, false}, {"a", 3, true}, {"a", 4.9, true}, {"a", 5, false}, {"a", 9, false}, {"b", 9, false}, {"c", 9, false}} {
-		since, gone := p.gone(test.who, second(test.at))
-		require.Equal(t, test.gone, gone, "%s at %v", test.who, test.at)
-		if gone {
-			require.Equal(t, second(3), since)
+		who         string
+		at          float64
+		there, left bool
+	}{
+		{"a", 0, false, false}, {"a", 1, true, false}, {"a", 2.9, true, false}, {"a", 3, false, true}, {"a", 4.9, false, true},
+		{"a", 5, true, false}, {"a", 9, true, false}, {"b", 1, false, false}, {"b", 9, true, false}, {"c", 9, false, false},
+	} {
+		there, left := p.at(test.who, second(test.at))
+		require.Equal(t, test.there, there, "%s at %v", test.who, test.at)
+		require.Equal(t, test.left, !left.IsZero(), "%s at %v", test.who, test.at)
+		if test.left {
+			require.Equal(t, second(3), left)
 		}
 	}
 }
@@ -81,7 +85,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &run{presence: newPresence(), memberships: newMemberships()}
 			g := test.guest
-			g.user, g.identities = nil, []string{"who"}
+			g.user, g.memberships = nil, []membership{{identities: []string{"who"}}}
 			r.presence.note(second(0), map[string]bool{"who": true})
 			if test.gone > 0 {
 				r.presence.note(second(test.gone), nil)
@@ -95,8 +99,8 @@ func TestJudge(t *testing.T) {
 				r.memberships.note(m.Sent.Add(50*time.Millisecond), m)
 				events = append(events, m)
 			}
-			report := &Report{times: map[string][]time.Duration{}}
-			r.judgeGuest(report, &g, events)
+			report := &Report{Guests: 1, times: map[string][]time.Duration{}}
+			r.judgeMembership(report, &g, 0, events)
 			if test.want == nil {
 				require.NoError(t, report.verdict(1))
 				return
@@ -104,6 +108,24 @@ func TestJudge(t *testing.T) {
 			require.NotEmpty(t, test.want(report))
 			require.Error(t, report.verdict(1))
 		})
+	}
+}
+
+// TestJudgeReload: the page that was closed has a membership of its own, which
+// ends once it is gone, and not before.
+func TestJudgeReload(t *testing.T) {
+	for at, wrong := range map[float64]bool{3: true, 20.1: false} {
+		r := &run{presence: newPresence(), memberships: newMemberships()}
+		r.presence.note(second(0), map[string]bool{"old": true})
+		r.presence.note(second(6), map[string]bool{"old": true, "new": true})
+		r.presence.note(second(20), map[string]bool{"new": true})
+		g := &guest{script: script{kind: reload}, leaving: second(50), memberships: []membership{
+			{key: "a", identities: []string{"old"}}, {key: "b", identities: []string{"new"}},
+		}}
+		report := &Report{Guests: 1, times: map[string][]time.Duration{}}
+		r.judgeMembership(report, g, 0, []synapse.Membership{{EventID: "1", Joined: true, Sent: second(0)}, {EventID: "2", Sent: second(at)}})
+		require.Equal(t, wrong, len(report.ThrownOut) == 1)
+		require.Equal(t, wrong, report.verdict(1) != nil)
 	}
 }
 
@@ -138,7 +160,7 @@ func TestDue(t *testing.T) {
 		leave := synapse.Membership{EventID: "leave", Sent: seen.Add(-100 * time.Millisecond)}
 		r.memberships.note(seen, leave)
 		report := &Report{times: map[string][]time.Duration{}}
-		r.judgeLeave(report, &guest{script: script{kind: tabKill}, struck: second(5), identities: []string{"who"}}, leave)
+		r.judgeLeave(report, &guest{script: script{kind: tabKill}, struck: second(5), memberships: []membership{{identities: []string{"who"}}}}, 0, leave)
 		require.Empty(t, report.ThrownOut)
 		require.Len(t, report.times[want.what], 1, "%v", gone)
 		require.InDelta(t, want.late, report.times[want.what][0], float64(time.Millisecond), "%v", gone)

@@ -109,18 +109,18 @@ func (p *presence) note(now time.Time, there map[string]bool) {
 	}
 }
 
-// gone is when the identity was last seen to be gone before at, if it was gone
-// then.
-func (p *presence) gone(identity string, at time.Time) (since time.Time, gone bool) {
+// at says whether the identity was there at that time, and else when it was last
+// seen to leave before: zero if it had never been there.
+func (p *presence) at(identity string, at time.Time) (there bool, left time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.spans[identity] {
 		if !s.from.After(at) && (s.to.IsZero() || s.to.After(at)) {
-			return time.Time{}, false
+			return true, time.Time{}
 		}
 		if !s.to.IsZero() && !s.to.After(at) {
-			since, gone = s.to, true
+			left = s.to
 		}
 	}
-	return since, gone
+	return false, left
 }

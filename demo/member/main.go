@@ -16,8 +16,6 @@ import (
 
 	"github.com/livekit/protocol/logger"
 	lksdk "github.com/livekit/server-sdk-go/v2"
-	"github.com/pion/webrtc/v4"
-	"github.com/pion/webrtc/v4/pkg/media"
 )
 
 // Command is the argument with which a program that can be a member is one.
@@ -43,7 +41,7 @@ type Report struct {
 	What string    `json:"what"`
 	Why  string    `json:"why,omitempty"`
 	At   time.Time `json:"at"`
-	// Heard is how many packets of the others' sound have come so far.
+	// Heard is how many frames of the others' voices have come so far.
 	Heard int `json:"heard"`
 }
 
@@ -94,16 +92,16 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 // speaker is the member while it is connected.
 type speaker struct {
 	room  *lksdk.Room
+	ear   Ear
 	ended chan struct{}
 
-	mu    sync.Mutex
-	out   *json.Encoder
-	heard int
+	mu  sync.Mutex
+	out *json.Encoder
 }
 
 func (m *speaker) connect(grant Grant) error {
 	callback := &lksdk.RoomCallback{
-		ParticipantCallback: lksdk.ParticipantCallback{OnTrackSubscribed: m.listen},
+		ParticipantCallback: lksdk.ParticipantCallback{OnTrackSubscribed: m.ear.Listen},
 		OnReconnecting:      func() { m.say(Reconnecting, "") },
 		OnReconnected:       func() { m.say(Reconnected, "") },
 		OnDisconnectedWithReason: func(reason lksdk.DisconnectionReason) {
@@ -121,53 +119,26 @@ func (m *speaker) connect(grant Grant) error {
 	if err != nil {
 		return err
 	}
-	track, err := m.publish()
-	if err != nil {
+	if err := m.speak(); err != nil {
 		return err
 	}
 	m.say(Connected, "")
-	go m.speak(track)
 	return nil
 }
 
-// publish tries again, too: the signalling may break at any moment, and comes
-// back by itself.
-func (m *speaker) publish() (track *lksdk.LocalTrack, err error) {
+// speak tries again, too: the signalling may break at any moment, and comes
+// back by itself. What is said ends with the process.
+func (m *speaker) speak() (err error) {
 	for began := time.Now(); time.Since(began) < publishPatience; time.Sleep(connectPause) {
-		track, err = lksdk.NewLocalSampleTrack(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2})
-		if err != nil {
-			return nil, err
-		}
-		if _, err = m.room.LocalParticipant.PublishTrack(track, &lksdk.TrackPublicationOptions{Name: "voice"}); err == nil {
-			return track, nil
+		if _, err = Speak(m.room, frameTime); err == nil {
+			return nil
 		}
 	}
-	return nil, fmt.Errorf("publish: %w", err)
-}
-
-// speak sends frames until the process ends.
-func (m *speaker) speak(track *lksdk.LocalTrack) {
-	ticker := time.NewTicker(frameTime)
-	defer ticker.Stop()
-	for n := uint32(0); ; n++ {
-		<-ticker.C
-		_ = track.WriteSample(media.Sample{Data: fmt.Appendf([]byte{0xf8}, "%d", n), Duration: frameTime}, nil)
-	}
-}
-
-func (m *speaker) listen(track *webrtc.TrackRemote, _ *lksdk.RemoteTrackPublication, _ *lksdk.RemoteParticipant) {
-	for {
-		if _, _, err := track.ReadRTP(); err != nil {
-			return
-		}
-		m.mu.Lock()
-		m.heard++
-		m.mu.Unlock()
-	}
+	return fmt.Errorf("publish: %w", err)
 }
 
 func (m *speaker) say(what, why string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_ = m.out.Encode(Report{What: what, Why: why, At: time.Now(), Heard: m.heard})
+	_ = m.out.Encode(Report{What: what, Why: why, At: time.Now(), Heard: m.ear.total()})
 }

@@ -1,7 +1,8 @@
 // Package parts fetches the real parts that the demonstration and the tests
-// run: Synapse from PyPI, Element Call from npm, Chromium, PostgreSQL and
-// Redis from Debian. It installs into one folder that git ignores, pins every version,
-// and says in words what is missing where it cannot.
+// run: Synapse from PyPI, Dendrite as a Go module, Element Call from npm,
+// Chromium, PostgreSQL and Redis from Debian. It installs into one folder that
+// git ignores, pins every version, and says in words what is missing where it
+// cannot.
 //
 // A part is there when its stamp is: the stamp is written last and names what
 // it was made from, so that a fetch that was interrupted is done again and a

@@ -55,6 +55,9 @@ func Start(name, log string, orphaned syscall.Signal, command *exec.Cmd) (*Proce
 	return &Process{Ended: ended, name: name, log: log, command: command}, nil
 }
 
+// PID is the number of the process.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
 // pollInterval is how often a server is asked whether it answers yet.
 const pollInterval = 50 * time.Millisecond
 

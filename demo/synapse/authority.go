@@ -1,5 +1,5 @@
 // Package synapse starts a real Synapse for the demonstration and the tests,
-// with every feature that calls use switched on, and speaks to it as its
+// with every feature that calls use switched on or with none, and speaks to it as its
 // administrator and its users do. Its servers federate over TLS with a
 // certificate authority of their own, under names that are IP addresses, so
 // that the machine's own files stay as they are.
@@ -57,8 +57,8 @@ func NewAuthority(dir string) (*Authority, error) {
 	return a, writePEM(a.File, "CERTIFICATE", der)
 }
 
-// issue writes a certificate for the address, and its key, into dir.
-func (a *Authority) issue(dir, address string) (certFile, keyFile string, err error) {
+// Issue writes a certificate for the address, and its key, into dir.
+func (a *Authority) Issue(dir, address string) (certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err

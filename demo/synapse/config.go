@@ -2,6 +2,7 @@ package synapse
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -53,18 +54,12 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 		"suppress_key_server_warning":   true,
 		"presence":                      map[string]any{"enabled": false},
 		"bcrypt_rounds":                 4,
-		"max_event_delay_duration":      "24h", // this switches MSC4140 on
-		"experimental_features": map[string]any{
-			"msc4143_enabled": true, // what transports there are
-			"msc4222_enabled": true, // state_after in /sync
-			"msc4354_enabled": true, // sticky events
-			"msc4502_enabled": true, // is somebody in a room
-			"msc4512_enabled": true, // requests are handed to a service
-		},
-		"matrix_rtc": map[string]any{"transports": o.Transports},
 	}
-	for key, value := range unlimited() {
-		config[key] = value
+	if !o.Bare {
+		o.switchOn(config)
+	}
+	if !o.DefaultLimits {
+		maps.Copy(config, unlimited())
 	}
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")
@@ -76,6 +71,25 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	config["app_service_config_files"] = registrations
 	path := in(configFile)
 	return path, writeYAML(path, config)
+}
+
+// switchOn switches everything on that calls use.
+func (o Options) switchOn(config map[string]any) {
+	config["max_event_delay_duration"] = "24h" // this switches MSC4140 on
+	config["experimental_features"] = map[string]any{
+		"msc4143_enabled": true, // what transports there are
+		"msc4222_enabled": true, // state_after in /sync
+		"msc4354_enabled": true, // sticky events
+		"msc4502_enabled": true, // is somebody in a room
+		"msc4512_enabled": true, // requests are handed to a service
+	}
+	config["matrix_rtc"] = map[string]any{"transports": o.Transports}
+	for key, value := range unlimited() {
+		config[key] = value
+	}
+	if o.StrangersLimited {
+		delete(config, "rc_delayed_event_mgmt")
+	}
 }
 
 // writeRegistrations writes a file for each application service that has none,

@@ -13,10 +13,12 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// Membership is one event that says that a device is in a call, or was
-// (MSC3401), as a homeserver has it.
+// Membership is one event that says that a device is in a call, or was, as a
+// homeserver has it.
 type Membership struct {
-	Room     id.RoomID
+	Room id.RoomID
+	// StateKey is that of a state event (MSC3401); of a sticky event (MSC4143
+	// with MSC4354) it is the sticky key.
 	StateKey string
 	EventID  id.EventID
 	// Joined is false for an event that says that the device has left.
@@ -43,10 +45,15 @@ func (u *User) DelayLeave(ctx context.Context, room id.RoomID, device string, de
 	address := u.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "rooms", room, "state", callMember, u.StateKey(device)},
 		map[string]string{"org.matrix.msc4140.delay": strconv.FormatInt(delay.Milliseconds(), 10)})
+	return u.delay(ctx, address, struct{}{})
+}
+
+// delay puts an event where it is kept until its delay is over.
+func (u *User) delay(ctx context.Context, address string, content any) (delayID string, err error) {
 	var answer struct {
 		DelayID string `json:"delay_id"`
 	}
-	if _, err := u.MakeRequest(ctx, http.MethodPut, address, struct{}{}, &answer); err != nil {
+	if _, err := u.MakeRequest(ctx, http.MethodPut, address, content, &answer); err != nil {
 		return "", err
 	}
 	if answer.DelayID == "" {
@@ -57,7 +64,16 @@ func (u *User) DelayLeave(ctx context.Context, room id.RoomID, device string, de
 
 // SendDelayed has a delayed event sent now, as a client does that leaves.
 func (u *User) SendDelayed(ctx context.Context, delayID string) error {
-	address := u.BuildClientURL("unstable", "org.matrix.msc4140", "delayed_events", delayID, "send")
+	return u.manageDelayed(ctx, delayID, "send")
+}
+
+// CancelDelayed has a delayed event never sent.
+func (u *User) CancelDelayed(ctx context.Context, delayID string) error {
+	return u.manageDelayed(ctx, delayID, "cancel")
+}
+
+func (u *User) manageDelayed(ctx context.Context, delayID, action string) error {
+	address := u.BuildClientURL("unstable", "org.matrix.msc4140", "delayed_events", delayID, action)
 	_, err := u.MakeRequest(ctx, http.MethodPost, address, struct{}{}, nil)
 	return err
 }
@@ -97,6 +113,13 @@ func (u *User) EnterCall(ctx context.Context, room id.RoomID, device, focus stri
 	return err
 }
 
+// LeaveCall says that the device has left the room's call.
+func (u *User) LeaveCall(ctx context.Context, room id.RoomID, device string) error {
+	address := u.BuildClientURL("v3", "rooms", room, "state", callMember, u.StateKey(device))
+	_, err := u.MakeRequest(ctx, http.MethodPut, address, struct{}{}, nil)
+	return err
+}
+
 // wireMembership is a membership as homeservers send it.
 type wireMembership struct {
 	Type     string                     `json:"type"`
@@ -107,6 +130,9 @@ type wireMembership struct {
 }
 
 func (e *wireMembership) in(room id.RoomID) (Membership, bool) {
+	if e.Type == rtcMember {
+		return e.sticky(room)
+	}
 	if e.Type != callMember || e.StateKey == nil {
 		return Membership{}, false
 	}
@@ -133,7 +159,7 @@ func (u *User) Memberships(ctx context.Context, room id.RoomID) (memberships []M
 // MembershipHistory is every membership event of the room, oldest first.
 func (u *User) MembershipHistory(ctx context.Context, room id.RoomID) (history []Membership, err error) {
 	for from := ""; ; {
-		query := map[string]string{"dir": "f", "limit": "500", "filter": `{"types":["` + callMember + `"]}`}
+		query := map[string]string{"dir": "f", "limit": "500", "filter": `{"types":["` + callMember + `","` + rtcMember + `"]}`}
 		if from != "" {
 			query["from"] = from
 		}

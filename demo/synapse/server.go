@@ -30,9 +30,15 @@ type Options struct {
 	ClientPort, FederationPort int
 	Authority                  *Authority
 	Transports                 []Transport
+	// Bare switches nothing on that Synapse does not by itself, announces no
+	// transports, and keeps its limits.
+	Bare bool
 	// StrangersLimited keeps Synapse's own limit on how often delayed events are
 	// managed; all other limits are lifted.
 	StrangersLimited bool
+	// DefaultLimits keeps every one of Synapse's own limits; users can be freed of
+	// theirs one by one (see [User.Unlimit]).
+	DefaultLimits bool
 	// Registrations are application services, by the content of their files.
 	Registrations []map[string]any
 	// AppServices are files with registrations.
@@ -75,7 +81,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		authority:     o.Authority,
 		secret:        rand.Text(),
 	}
-	certFile, keyFile, err := o.Authority.issue(o.Dir, o.Address)
+	certFile, keyFile, err := o.Authority.Issue(o.Dir, o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s: %w", s.Name, err)
 	}
@@ -146,6 +152,9 @@ func answers(ctx context.Context, client *http.Client, address string) bool {
 	defer answer.Body.Close()
 	return answer.StatusCode == http.StatusOK
 }
+
+// PID is the number of the server's process.
+func (s *Server) PID() int { return s.process.PID() }
 
 // Stop ends the server and returns when it is gone.
 func (s *Server) Stop() error { return s.process.Stop(10 * time.Second) }

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/livekit/protocol/logger"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
 
@@ -51,10 +50,9 @@ func left(t *testing.T, w *town.Town, user *synapse.User) (n int) {
 // never come.
 func TestHandedOverLeave(t *testing.T) {
 	w, _ := newTown(t)
-	lksdk.SetLogger(logger.GetDiscardLogger())
 	const now, v1 = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
 		"/_matrix/client/v1/rtc/livekit/delegate_delayed_leave"
-	newer, older, absent := member(t, w.Interieur, "newer"), member(t, w.Interieur, "older"), member(t, w.Interieur, "absent")
+	newer, older, absent := account(t, w.Interieur, "newer"), account(t, w.Interieur, "older"), account(t, w.Interieur, "absent")
 	s := &scene{t, w, w.Room}
 	var connections []*lksdk.Room
 	for i, user := range []*synapse.User{newer, older, absent} {

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/livekit/protocol/logger"
 	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/id"
 
 	"passerelle/demo/synapse"
 	"passerelle/demo/town"
@@ -18,11 +18,10 @@ import (
 
 // connected is one who is in the call; gone gets a value when the SFU or the
 // door has put them out for good.
-func connected(t *testing.T, w *town.Town, user *synapse.User) (gone <-chan struct{}) {
+func connected(t *testing.T, w *town.Town, user *synapse.User, in id.RoomID) (gone <-chan struct{}) {
 	t.Helper()
-	lksdk.SetLogger(logger.GetDiscardLogger())
 	ended := make(chan struct{}, 1)
-	jwt := ways()[1].ask(t, w, user, w.Room).jwt(t)
+	jwt := ways()[1].ask(t, w, user, in).jwt(t)
 	room, err := lksdk.ConnectToRoomWithToken(sfu(w.Interieur), jwt, &lksdk.RoomCallback{OnDisconnected: func() { ended <- struct{}{} }})
 	require.NoError(t, err)
 	t.Cleanup(room.Disconnect)
@@ -35,11 +34,11 @@ func connected(t *testing.T, w *town.Town, user *synapse.User) (gone <-chan stru
 func TestKicked(t *testing.T) {
 	w, _ := newTown(t)
 	s := &scene{t, w, w.Room}
-	stays := connected(t, w, w.Interieur.User)
+	stays := connected(t, w, w.Interieur.User, w.Room)
 	for _, m := range []*town.Ministry{w.Interieur, w.Finances} {
-		user := member(t, m, "kicked")
+		user := account(t, m, "kicked")
 		s.join(user)
-		gone := connected(t, w, user)
+		gone := connected(t, w, user, w.Room)
 		began := time.Now()
 		s.moderate("kick")(s, user)
 		select {
@@ -50,7 +49,7 @@ func TestKicked(t *testing.T) {
 		}
 		require.Contains(t, ways()[1].ask(t, w, user, w.Room).Body, "M_FORBIDDEN")
 	}
-	remains := connected(t, w, w.Finances.User)
+	remains := connected(t, w, w.Finances.User, w.Room)
 	require.NoError(t, w.Interieur.Homeserver.Stop())
 	awaitSweeps(t, w.Interieur, "failed")
 	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
@@ -75,13 +74,19 @@ func awaitSweeps(t *testing.T, m *town.Ministry, outcome string) {
 }
 
 // questions is how often the Passerelle asked who is in a room, by outcome.
-func questions(t *testing.T, m *town.Ministry, outcome string) (n float64) {
+func questions(t testing.TB, m *town.Ministry, outcome string) float64 {
+	t.Helper()
+	return metric(t, m, `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="is_joined"}`)
+}
+
+// metric is what the Passerelle counted of that; nothing is 0.
+func metric(t testing.TB, m *town.Ministry, name string) (n float64) {
 	t.Helper()
 	answer, err := http.Get(m.PrivateURL + "/metrics")
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="is_joined"} `); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			n, err = strconv.ParseFloat(value, 64)
 			require.NoError(t, err)
 		}

@@ -1,146 +1,211 @@
 package town_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
-	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/livekit/protocol/livekit"
 	lksdk "github.com/livekit/server-sdk-go/v2"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"passerelle/demo/member"
 	"passerelle/demo/synapse"
 	"passerelle/demo/town"
 )
 
-// client is one who calls as clients do that know their homeserver alone: what
-// they know of SFUs is announced there, and they ask there for every token.
-type client struct {
-	home, other *town.Ministry
-	user        *synapse.User
-	marker      byte
+const (
+	// speech is as many frames as make sure that sound passes, of frameTime each.
+	speech    = 100
+	frameTime = 20 * time.Millisecond
+)
+
+// participant is one connection to an SFU.
+type participant struct {
+	room *lksdk.Room
+	ear  member.Ear
+
+	mu   sync.Mutex
+	read []string // what others sent beside sound
 }
 
-// announced is the SFU that the client's homeserver tells its users to use
-// (MSC4143).
-func (c client) announced(t *testing.T) string {
+// enter connects to the SFU of a ministry until the test's end.
+func enter(t *testing.T, m *town.Ministry, jwt string) *participant {
 	t.Helper()
-	var answer struct {
-		Transports []struct{ Type, URL string } `json:"rtc_transports"`
-	}
-	_, err := c.user.MakeRequest(t.Context(), http.MethodGet,
-		c.user.BuildClientURL("unstable", "org.matrix.msc4143", "rtc", "transports"), nil, &answer)
+	p := &participant{}
+	var err error
+	p.room, err = lksdk.ConnectToRoomWithToken(sfu(m), jwt, &lksdk.RoomCallback{ParticipantCallback: lksdk.ParticipantCallback{
+		OnTrackSubscribed: p.ear.Listen,
+		OnDataPacket: func(data lksdk.DataPacket, _ lksdk.DataReceiveParams) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.read = append(p.read, string(data.(*lksdk.UserDataPacket).Payload))
+		},
+	}})
 	require.NoError(t, err)
-	require.Len(t, answer.Transports, 1)
-	require.Equal(t, "livekit", answer.Transports[0].Type)
-	return answer.Transports[0].URL
+	t.Cleanup(p.room.Disconnect)
+	return p
 }
 
-// ask asks the client's homeserver for a token of the SFU at url, which is that
-// of server unless it is empty.
-func (c client) ask(t *testing.T, w *town.Town, generation, url, server string) answer {
+func (p *participant) identity() string { return p.room.LocalParticipant.Identity() }
+
+func (p *participant) write(text string) error {
+	return p.room.LocalParticipant.PublishDataPacket(lksdk.UserData([]byte(text)), lksdk.WithDataPublishReliable(true))
+}
+
+func (p *participant) hasRead() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string{}, p.read...)
+}
+
+// speaks has it say something until the test's end.
+func (p *participant) speaks(t *testing.T) {
 	t.Helper()
-	body := map[string]any{"url": url, "room_id": w.Room, "slot_id": slot}
-	if server != "" {
-		body["server_name"] = server
-	}
-	path := "/_matrix/client/v1/rtc/livekit/get_token"
-	if generation == "unstable" {
-		path = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
-		body["member_id"] = "m-" + generation
-	} else {
-		body["member"] = map[string]any{"id": "m-" + generation, "claimed_user_id": c.user.UserID, "claimed_device_id": c.user.DeviceID}
-	}
-	return post(t, c.home.Homeserver.ClientURL+path, c.user.AccessToken, body)
+	voice, err := member.Speak(p.room, frameTime)
+	require.NoError(t, err)
+	t.Cleanup(voice.Stop)
 }
 
-// TestThroughTheHomeservers: staff of two ministries are in one call. Each gets
-// every token of their own homeserver, that for the other's SFU by way of both
-// homeservers; sends on their own SFU, and hears the other on the other's,
-// where they can send nothing.
-func TestThroughTheHomeservers(t *testing.T) {
+// rooms asks a ministry's SFU itself.
+func rooms(t *testing.T, m *town.Ministry) *lksdk.RoomServiceClient {
+	t.Helper()
+	at, err := m.SFU()
+	require.NoError(t, err)
+	return lksdk.NewRoomServiceClient(at.URL, at.Key, at.Secret)
+}
+
+func roomNames(t *testing.T, m *town.Ministry) (names []string) {
+	t.Helper()
+	list, err := rooms(t, m).ListRooms(t.Context(), &livekit.ListRoomsRequest{})
+	require.NoError(t, err)
+	for _, room := range list.Rooms {
+		names = append(names, room.Name)
+	}
+	return names
+}
+
+// caller is a member of staff with their own connection and the one to the
+// other ministry's SFU.
+type caller struct {
+	home, away *town.Ministry
+	user       *synapse.User
+	at, abroad *participant
+}
+
+// token asks the caller's own homeserver for a token for one of the two SFUs.
+func (c *caller) token(t *testing.T, w *town.Town, path, slot string, of *town.Ministry) string {
+	t.Helper()
+	body := map[string]any{"url": sfu(of), "room_id": w.Room, "slot_id": slot, "member_id": "m"}
+	if of != c.home {
+		body["server_name"] = of.Homeserver.Name
+	}
+	return post(t, c.home.Homeserver.ClientURL+path, c.user.AccessToken, body).jwt(t)
+}
+
+// TestMediaBothWays: a member of staff of either ministry asks nobody but their
+// own homeserver, for their own SFU and for the other's, speaks on their own
+// and hears the other on the other's. On the other's SFU nobody but its own
+// users starts a call, or sends anything.
+func TestMediaBothWays(t *testing.T) {
 	w, _ := newTown(t)
-	both := []client{{w.Interieur, w.Finances, w.Interieur.User, 'A'}, {w.Finances, w.Interieur, w.Finances.User, 'B'}}
-	for _, c := range both {
-		require.Equal(t, sfu(c.home), c.announced(t))
-	}
-	for _, generation := range []string{"v1", "unstable"} {
-		t.Run(generation, func(t *testing.T) { hearEachOther(t, w, generation, both) })
-		t.Run("refusals, "+generation, func(t *testing.T) { relayedRefusals(t, w, generation, both[0]) })
+	for name, path := range map[string]string{"unstable": clientNow, "v1": clientV1} {
+		t.Run(name, func(t *testing.T) {
+			slot := "m.call#" + name // a call of its own
+			agnes := &caller{home: w.Interieur, away: w.Finances, user: w.Interieur.User}
+			bruno := &caller{home: w.Finances, away: w.Interieur, user: w.Finances.User}
+			for _, c := range []*caller{agnes, bruno} {
+				before := roomNames(t, c.away)
+				abroad := c.token(t, w, path, slot, c.away)
+				requireLeast(t, abroad, false)
+				_, err := lksdk.ConnectToRoomWithToken(sfu(c.away), abroad, &lksdk.RoomCallback{})
+				require.Error(t, err, "who is of another server starts no call")
+				require.Equal(t, before, roomNames(t, c.away))
+			}
+			for _, c := range []*caller{agnes, bruno} {
+				own := c.token(t, w, path, slot, c.home)
+				requireLeast(t, own, true)
+				c.at = enter(t, c.home, own)
+				c.at.speaks(t)
+			}
+			for _, c := range []*caller{agnes, bruno} {
+				c.abroad = enter(t, c.away, c.token(t, w, path, slot, c.away))
+			}
+			require.Equal(t, agnes.at.identity(), agnes.abroad.identity(), "one member, on whichever SFU")
+			requireHeard(t, agnes.abroad, bruno.at)
+			requireHeard(t, bruno.abroad, agnes.at)
+			requireSilent(t, agnes, bruno)
+			t.Logf("Agnès heard %v, Bruno %v", agnes.abroad.ear.Heard(), bruno.abroad.ear.Heard())
+		})
 	}
 }
 
-func hearEachOther(t *testing.T, w *town.Town, generation string, both []client) {
-	var own, abroad []*participant
-	for _, c := range both {
-		// The SFU of one's own first: those of elsewhere start no call there.
-		p := connect(t, c.announced(t), c.ask(t, w, generation, c.announced(t), "").jwt(t), c.marker)
-		require.NoError(t, p.publish(), "%s on its own SFU", c.user.UserID)
-		own = append(own, p)
-	}
-	for i, c := range both {
-		url := both[1-i].announced(t)
-		abroad = append(abroad, connect(t, url, c.ask(t, w, generation, url, c.other.Homeserver.Name).jwt(t), c.marker))
-	}
-	for i := range both {
-		abroad[i].awaitFrames(t, both[1-i].marker, int(time.Second/frameTime))
-	}
-	// LiveKit's client waits ten seconds for a leave to publish, which it does
-	// not get.
+// requireHeard waits until the listener has heard the speaker, and nobody and
+// nothing else.
+func requireHeard(t *testing.T, listener, speaker *participant) {
+	t.Helper()
+	require.Eventually(t, func() bool { return listener.ear.Heard()[speaker.identity()] >= speech }, time.Minute, 50*time.Millisecond,
+		"heard: %v", listener.ear.Heard())
+	require.Len(t, listener.ear.Heard(), 1)
+	require.Zero(t, listener.ear.Wrong(), "it is what was said")
+}
+
+// requireSilent: whoever is on the other's SFU cannot send there, neither sound
+// nor text, while those at home can.
+func requireSilent(t *testing.T, callers ...*caller) {
+	t.Helper()
 	var trying sync.WaitGroup
-	for i, c := range both {
+	refusals := make([]error, len(callers))
+	for i, c := range callers {
 		trying.Go(func() {
-			assert.Error(t, abroad[i].publish(), "%s on the SFU of %s", c.user.UserID, c.other.Name)
+			_ = c.abroad.write("from abroad") // may be refused here already
+			_ = c.at.write("from home")
+			// Takes ten seconds, in which all that was sent would come.
+			_, refusals[i] = member.Speak(c.abroad.room, frameTime)
 		})
 	}
 	trying.Wait()
-	for i, c := range both {
-		requireOnePublishes(t, c.other, own[1-i], abroad[i])
-		abroad[i].requireHeard(t, both[1-i].marker)
-		own[i].requireHeard(t)
+	require.Len(t, callers, 2)
+	for i, c := range callers {
+		require.ErrorIs(t, refusals[i], lksdk.ErrTrackPublishTimeout, "nothing is published")
+		other := callers[1-i]
+		require.Eventually(t, func() bool { return len(other.abroad.hasRead()) > 0 }, 20*time.Second, 50*time.Millisecond)
+		require.Equal(t, []string{"from home"}, other.abroad.hasRead())
+		require.Empty(t, c.at.hasRead(), "nothing comes from abroad")
+		require.Empty(t, c.at.ear.Heard())
+		there, err := rooms(t, c.away).GetParticipant(t.Context(), &livekit.RoomParticipantIdentity{Room: c.abroad.room.Name(), Identity: c.abroad.identity()})
+		require.NoError(t, err)
+		require.Empty(t, there.Tracks)
+		require.False(t, there.Permission.CanPublish || there.Permission.CanPublishData || there.Permission.CanUpdateMetadata)
+		require.True(t, there.Permission.CanSubscribe)
+		here, err := rooms(t, c.home).GetParticipant(t.Context(), &livekit.RoomParticipantIdentity{Room: c.at.room.Name(), Identity: c.at.identity()})
+		require.NoError(t, err)
+		require.Len(t, here.Tracks, 1)
 	}
 }
 
-// requireOnePublishes: in their room the SFU of the ministry has a track of
-// the one, and neither a track nor the right to one of the other.
-func requireOnePublishes(t *testing.T, m *town.Ministry, one, other *participant) {
+// requireLeast: a token lets into one room and, of who is at home, sounds and
+// texts out of it; it holds nothing else.
+func requireLeast(t *testing.T, jwt string, atHome bool) {
 	t.Helper()
-	api, err := m.SFU()
+	_, rest, _ := strings.Cut(jwt, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	text, err := base64.RawURLEncoding.DecodeString(payload)
 	require.NoError(t, err)
-	list, err := lksdk.NewRoomServiceClient(api.URL, api.Key, api.Secret).ListParticipants(t.Context(),
-		&livekit.ListParticipantsRequest{Room: one.room.Name()})
-	require.NoError(t, err)
-	tracks, may := map[string]int{}, map[string]bool{}
-	for _, p := range list.Participants {
-		tracks[p.Identity], may[p.Identity] = len(p.Tracks), p.Permission.GetCanPublish()
+	var claims struct {
+		Expires   int64          `json:"exp"`
+		NotBefore int64          `json:"nbf"`
+		Video     map[string]any `json:"video"`
 	}
-	name, otherName := one.room.LocalParticipant.Identity(), other.room.LocalParticipant.Identity()
-	require.Equal(t, map[string]int{name: 1, otherName: 0}, tracks)
-	require.Equal(t, map[string]bool{name: true, otherName: false}, may)
-}
-
-// relayedRefusals: what the other service refuses comes back through both
-// homeservers as it said it, and who is not in the room gets nothing anywhere.
-func relayedRefusals(t *testing.T, w *town.Town, generation string, c client) {
-	own, other, server := sfu(c.home), sfu(c.other), c.other.Homeserver.Name
-	refused := func(by client, url, server string, status int, code string) {
-		t.Helper()
-		got := by.ask(t, w, generation, url, server)
-		require.Equal(t, status, got.Status, got.Body)
-		var refusal struct{ Errcode, Error string }
-		require.NoError(t, json.Unmarshal([]byte(got.Body), &refusal), got.Body)
-		require.Equal(t, code, refusal.Errcode, got.Body)
-		require.NotEmpty(t, refusal.Error)
-	}
-	refused(c, own, server, http.StatusBadRequest, "M_INVALID_PARAM")
-	refused(c, "wss://elsewhere.example", server, http.StatusBadRequest, "M_INVALID_PARAM")
-	refused(c, other, "", http.StatusBadRequest, "M_INVALID_PARAM")
-	refused(c, other, "elsewhere.example", http.StatusBadRequest, "M_INVALID_PARAM")
-	stranger := c
-	stranger.user = member(t, c.home, "stranger-"+generation)
-	refused(stranger, own, "", http.StatusForbidden, "M_FORBIDDEN")
-	refused(stranger, other, server, http.StatusForbidden, "M_FORBIDDEN")
+	require.NoError(t, json.Unmarshal(text, &claims))
+	require.Positive(t, claims.NotBefore)
+	require.LessOrEqual(t, time.Until(time.Unix(claims.Expires, 0)), time.Hour)
+	require.Len(t, claims.Video["room"], 43)
+	delete(claims.Video, "room")
+	delete(claims.Video, "destinationRoom") // the term
+	require.Equal(t, map[string]any{"roomJoin": true, "canSubscribe": true,
+		"canPublish": atHome, "canPublishData": atHome, "canUpdateOwnMetadata": false}, claims.Video)
 }

@@ -3,7 +3,6 @@ package town_test
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -93,22 +92,11 @@ type cell struct {
 	user  *synapse.User
 }
 
-// TestMembership holds every route that gives tokens against every way to be
-// in a room and not to be, with real homeservers: only the joined get a token,
-// and all refusals are the same, and cost the homeservers the same questions.
-func TestMembership(t *testing.T) {
-	w, binary := newTown(t)
-	said, err := exec.CommandContext(t.Context(), binary, "check", "-config", w.Interieur.Config).CombinedOutput()
-	require.NoError(t, err, "%s", said)
-	require.Contains(t, string(said), "the homeserver is set up for it")
-	s := &scene{t, w, w.Room}
-	remoteOnly, err := w.Finances.User.CreateCallRoom(t.Context(), "Finances seules", false)
-	require.NoError(t, err)
-	_, err = w.Interieur.User.SendStateEvent(t.Context(), s.room, event.StateJoinRules, "", map[string]string{"join_rule": "knock"})
-	require.NoError(t, err)
-	refusals := refusals{t: t, town: w, costs: map[string]cost{}}
+func (c cell) String() string { return c.way.name + ", " + c.state.name + " " + string(c.user.UserID) }
 
-	var cells []cell
+// cells are all states on all ways, each with a user of its own.
+func cells(t *testing.T, w *town.Town) (all []cell) {
+	t.Helper()
 	for i, v := range ways() {
 		for j, st := range states() {
 			for _, side := range []struct {
@@ -116,37 +104,102 @@ func TestMembership(t *testing.T) {
 				ministry *town.Ministry
 			}{{v.local, w.Interieur}, {v.remote, w.Finances}} {
 				if side.on {
-					cells = append(cells, cell{v, st, member(t, side.ministry, fmt.Sprintf("u%d-%d", i, j))})
+					all = append(all, cell{v, st, account(t, side.ministry, fmt.Sprintf("u%d-%d", i, j))})
 				}
 			}
 		}
 	}
-	for _, c := range cells {
+	return all
+}
+
+// enter brings all into their states.
+func (s *scene) enter(t *testing.T, all []cell) {
+	t.Helper()
+	for _, c := range all {
 		c.state.enter(s, c.user)
 	}
-	for _, c := range cells {
+	for _, c := range all {
 		if c.state.live {
-			c.way.ask(t, w, c.user, s.room).jwt(t)
+			c.way.ask(t, s.town, c.user, s.room).jwt(t)
 		}
 	}
-	for _, c := range cells {
+	for _, c := range all {
 		if c.state.after != nil {
 			c.state.after(s, c.user)
 		}
 	}
 	time.Sleep(forgotten)
-	for _, c := range cells {
+}
+
+// clerk holds refusals against each other.
+type clerk struct {
+	t      *testing.T
+	town   *town.Town
+	body   string
+	header map[string]http.Header // by way
+}
+
+// refused asks, and has the answer be the one that all get, after as many
+// questions to the homeservers as any.
+func (k *clerk) refused(name string, v way, user *synapse.User, room id.RoomID) {
+	k.t.Helper()
+	ask := v.ready(k.t, k.town, user, room)
+	here, there := asked(k.t, k.town.Interieur), asked(k.t, k.town.Finances)
+	got := ask()
+	here, there = asked(k.t, k.town.Interieur)-here, asked(k.t, k.town.Finances)-there
+	require.Equal(k.t, http.StatusForbidden, got.Status, "%s: %s", name, got.Body)
+	if k.body == "" {
+		require.Contains(k.t, got.Body, "M_FORBIDDEN")
+		k.body = got.Body
+	}
+	require.Equal(k.t, k.body, got.Body, name)
+	if k.header[v.name] == nil {
+		k.header[v.name] = got.Header
+	}
+	require.Equal(k.t, k.header[v.name], got.Header, name)
+	switch remote := user.HomeserverURL.Host == k.town.Finances.User.HomeserverURL.Host; {
+	case v.name == "relayed":
+		require.EqualValues(k.t, []float64{0, 1}, []float64{here, there}, "%s: the user's own server says it", name)
+	case remote:
+		require.InDelta(k.t, 6, here, 3, "%s: a join may be on its way", name)
+	default:
+		require.EqualValues(k.t, 1, here, name)
+	}
+}
+
+// asked is how often a Passerelle asked its homeserver, whatever the answer.
+func asked(t *testing.T, m *town.Ministry) (n float64) {
+	t.Helper()
+	for _, question := range []string{"is_joined", "joined_members"} {
+		for _, outcome := range []string{"answered", "refused", "failed"} {
+			n += metric(t, m, `passerelle_homeserver_questions_total{outcome="`+outcome+`",question="`+question+`"}`)
+		}
+	}
+	return n
+}
+
+// TestMembership holds every route that gives tokens against every way to be
+// in a room and not to be, with real homeservers: only the joined get a token,
+// and all refusals are the same.
+func TestMembership(t *testing.T) {
+	w, binary := newTown(t)
+	checked(t, binary, w.Interieur.Config, "synapse", true)
+	s := &scene{t, w, w.Room}
+	remoteOnly, err := w.Finances.User.CreateCallRoom(t.Context(), "Finances seules", false)
+	require.NoError(t, err)
+	_, err = w.Interieur.User.SendStateEvent(t.Context(), s.room, event.StateJoinRules, "", map[string]string{"join_rule": "knock"})
+	require.NoError(t, err)
+	k := &clerk{t: t, town: w, header: map[string]http.Header{}}
+
+	all := cells(t, w)
+	s.enter(t, all)
+	for _, c := range all {
 		switch c.state.name {
 		case "joined", "still joined", "back again":
 			got := c.way.ask(t, w, c.user, s.room)
-			require.Equal(t, http.StatusOK, got.Status, "%s, %s: %s", c.way.name, c.state.name, got.Body)
+			require.Equal(t, http.StatusOK, got.Status, "%s: %s", c, got.Body)
 		default:
-			refusals.require(c.state.name, c.way, c.user, s.room)
-			if c.way.name == "standalone" && c.user.HomeserverURL.Host == w.Interieur.User.HomeserverURL.Host {
-				for _, v := range handovers() {
-					refusals.require(c.state.name, v, c.user, s.room)
-				}
-			}
+			k.refused(c.String(), c.way, c.user, s.room)
 		}
 		for what, room := range map[string]id.RoomID{
 			"a room that there is not":              "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM",
@@ -156,26 +209,32 @@ func TestMembership(t *testing.T) {
 			"the room with the server's name to it": s.room + id.RoomID(":"+w.Interieur.Homeserver.Name),
 		} {
 			if c.state.name == "joined" {
-				refusals.require(what, c.way, c.user, room)
+				k.refused(c.String()+": "+what, c.way, c.user, room)
 			}
 		}
 	}
 	// Who is in the room, of a server that is not: the user's own server says
 	// joined, ours does not know the room.
 	for _, v := range ways() {
-		if v.remote {
-			refusals.same("only remote members", v, v.ask(t, w, w.Finances.User, remoteOnly))
+		if v.remote && v.name != "relayed" {
+			k.refused(v.name+", only remote members", v, w.Finances.User, remoteOnly)
 		}
 	}
 	// A homeserver speaks for its own users alone.
 	got := federated(t, w, w.Interieur.User.UserID, s.room)
 	require.Equal(t, http.StatusForbidden, got.Status, got.Body)
+	k.silence(all, s.room)
+}
 
-	// The homeserver falls silent. Who cannot prove who they are get nothing, and
-	// of others those alone who hold a living grant.
+// silence has the homeserver fall silent. Who cannot prove who they are get
+// nothing, and of others those alone who hold a living grant.
+func (k *clerk) silence(all []cell, room id.RoomID) {
+	k.t.Helper()
+	t, w := k.t, k.town
+	standalone := ways()[1]
 	var holder, stranger *synapse.User
-	for _, c := range cells {
-		if c.way.name == "standalone" && c.way.remote && c.user.HomeserverURL.Host == w.Finances.User.HomeserverURL.Host {
+	for _, c := range all {
+		if c.way.name == standalone.name && c.user.HomeserverURL.Host == w.Finances.User.HomeserverURL.Host {
 			switch c.state.name {
 			case "joined":
 				holder = c.user
@@ -184,14 +243,13 @@ func TestMembership(t *testing.T) {
 			}
 		}
 	}
-	standalone := ways()[1]
 	time.Sleep(forgotten)
 	require.NoError(t, w.Interieur.Homeserver.Stop())
-	standalone.ask(t, w, holder, s.room).jwt(t)
-	got = standalone.ask(t, w, stranger, s.room)
+	standalone.ask(t, w, holder, room).jwt(t)
+	got := standalone.ask(t, w, stranger, room)
 	require.Equal(t, http.StatusBadGateway, got.Status, got.Body)
 	require.Contains(t, got.Body, "M_UNKNOWN")
 	require.NoError(t, w.Interieur.Homeserver.Restart(t.Context()))
-	standalone.ask(t, w, holder, s.room).jwt(t)
-	refusals.same("after the restart", standalone, standalone.ask(t, w, stranger, s.room))
+	standalone.ask(t, w, holder, room).jwt(t)
+	k.refused("after the restart", standalone, stranger, room)
 }

@@ -21,7 +21,8 @@ import (
 	"passerelle/demo/synapse"
 )
 
-func (m *Ministry) serverName() string { return synapse.ServerName(m.address, m.ports.federation) }
+// ServerName is the name of its homeserver.
+func (m *Ministry) ServerName() string { return synapse.ServerName(m.address, m.ports.federation) }
 
 // registration is the file that its homeserver reads.
 func (m *Ministry) registration() string { return filepath.Join(m.dir, "synapse", "passerelle.yaml") }
@@ -30,7 +31,7 @@ func (m *Ministry) registration() string { return filepath.Join(m.dir, "synapse"
 // binary make the tokens and the registration. The partner's users may join
 // here, its own may do everything, everybody else nothing. The SFU's ports are
 // fixed, so that a Passerelle that died finds its SFU again.
-func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string) error {
+func (m *Ministry) configure(ctx context.Context, o Options, partner, caFile string) error {
 	in := func(name string) string { return filepath.Join(m.dir, name) }
 	config := map[string]any{
 		"server": map[string]any{
@@ -45,7 +46,7 @@ func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string
 			"port": m.ports.sfu, "udp_port": m.ports.media, "tcp_port": 0, "node_ip": m.address, "loopback": true, "orphan_timeout": "20s",
 		}},
 		"homeserver": map[string]any{
-			"server_name":   m.serverName(),
+			"server_name":   m.ServerName(),
 			"url":           "http://" + m.address + ":" + strconv.Itoa(m.ports.client),
 			"listen":        m.address + ":" + strconv.Itoa(m.ports.proxied),
 			"as_token_file": in("as_token"),
@@ -53,12 +54,15 @@ func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string
 		},
 		"federation": map[string]any{
 			"rules": []any{
-				map[string]any{"server": m.serverName(), "access": "create"},
+				map[string]any{"server": m.ServerName(), "access": "create"},
 				map[string]any{"server": partner, "access": "join"},
 			},
 			"allow_networks": []string{"127.0.0.0/8"},
 			"ca_files":       []string{caFile},
 		},
+	}
+	if o.Unlimited {
+		config["focus"] = map[string]any{"limits": map[string]any{"address": 0, "server": 0, "user": 0}}
 	}
 	encoded, err := yaml.Marshal(config)
 	if err != nil {
@@ -67,14 +71,19 @@ func (m *Ministry) configure(ctx context.Context, binary, partner, caFile string
 	if err := os.WriteFile(m.Config, encoded, 0o600); err != nil {
 		return err
 	}
-	said, err := exec.CommandContext(ctx, binary, "registration", "focus", "-config", m.Config, "-out", m.registration()).CombinedOutput()
+	said, err := exec.CommandContext(ctx, o.Binary, "registration", "focus", "-config", m.Config, "-out", m.registration()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("registration of %s: %w\n%s", m.Name, err, said)
 	}
-	m.binary = binary
-	token, err := os.ReadFile(in("as_token"))
-	m.ASToken = strings.TrimSpace(string(token))
-	return err
+	m.binary = o.Binary
+	for name, into := range map[string]*string{"as_token": &m.ASToken, "hs_token": &m.HSToken} {
+		token, err := os.ReadFile(in(name))
+		if err != nil {
+			return err
+		}
+		*into = strings.TrimSpace(string(token))
+	}
+	return nil
 }
 
 // StartPasserelle starts the ministry's Passerelle and returns when it is

@@ -35,6 +35,11 @@ type Options struct {
 	Encrypted bool
 	// LowQuality is for machines on which both browsers run.
 	LowQuality bool
+	// Unlimited lifts Passerelle's limits on how often users ask.
+	Unlimited bool
+	// AppServices says which application services a ministry's homeserver has
+	// beside Passerelle, by the content of their files; nil is none.
+	AppServices func(*Ministry) []map[string]any
 }
 
 // Ministry is one ministry.
@@ -51,9 +56,11 @@ type Ministry struct {
 	PublicURL, HostURL string
 	// PrivateURL is where its Passerelle shows its metrics.
 	PrivateURL string
-	// Config is the file of its Passerelle's configuration, and ASToken what
-	// that may ask its homeserver with.
-	Config, ASToken string
+	// ProxiedURL is where its homeserver reaches its Passerelle.
+	ProxiedURL string
+	// Config is the file of its Passerelle's configuration, ASToken what that
+	// may ask its homeserver with, and HSToken what it knows that one by.
+	Config, ASToken, HSToken string
 
 	address    string
 	dir        string
@@ -155,6 +162,7 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 	}
 	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
 	m.PrivateURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.private))
+	m.ProxiedURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.proxied))
 	m.Config = filepath.Join(m.dir, "passerelle.yaml")
 	return m, nil
 }
@@ -162,7 +170,7 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 // register has each Passerelle write its registration, as an operator does.
 func (t *Town) register(ctx context.Context, o Options, authority *synapse.Authority) error {
 	for _, pair := range [][2]*Ministry{{t.Interieur, t.Finances}, {t.Finances, t.Interieur}} {
-		if err := pair[0].configure(ctx, o.Binary, pair[1].serverName(), authority.File); err != nil {
+		if err := pair[0].configure(ctx, o, pair[1].ServerName(), authority.File); err != nil {
 			return err
 		}
 	}
@@ -172,11 +180,15 @@ func (t *Town) register(ctx context.Context, o Options, authority *synapse.Autho
 func (t *Town) startHomeservers(ctx context.Context, o Options, authority *synapse.Authority) error {
 	starting, ctx := errgroup.WithContext(ctx)
 	for _, m := range []*Ministry{t.Interieur, t.Finances} {
+		var more []map[string]any
+		if o.AppServices != nil {
+			more = o.AppServices(m)
+		}
 		starting.Go(func() (err error) {
 			m.Homeserver, err = synapse.Start(ctx, synapse.Options{
 				Python: o.Python, Dir: filepath.Join(m.dir, "synapse"), Address: m.address,
 				ClientPort: m.ports.client, FederationPort: m.ports.federation, Authority: authority,
-				AppServices: []string{m.registration()},
+				AppServices: []string{m.registration()}, Registrations: more,
 				// Passerelle shows a token, so the limit on strangers is not its own.
 				StrangersLimited: true,
 				Transports: []synapse.Transport{{

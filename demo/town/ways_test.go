@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/livekit/protocol/logger"
+	lksdk "github.com/livekit/server-sdk-go/v2"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/id"
 
@@ -23,18 +24,18 @@ import (
 )
 
 // newTown is a town without host pages: two real Synapses, two Passerelles.
-func newTown(t testing.TB) (world *town.Town, binary string) {
+func newTown(t testing.TB, change ...func(*town.Options)) (world *town.Town, binary string) {
 	t.Helper()
+	lksdk.SetLogger(logger.GetDiscardLogger())
 	if testing.Short() {
 		t.Skip("starts two homeservers")
 	}
-	build := town.Options{Python: partstest.Synapse(t), Binary: filepath.Join(t.TempDir(), "passerelle")}
+	build := town.Options{Python: partstest.Synapse(t), Binary: buildPasserelle(t)}
 	store, err := parts.Open(t.Output(), false)
 	require.NoError(t, err)
-	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", build.Binary, ".")
-	compile.Dir = store.Root
-	said, err := compile.CombinedOutput()
-	require.NoError(t, err, "%s", said)
+	for _, c := range change {
+		c(&build)
+	}
 	world, err = town.Start(t.Context(), build)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -49,13 +50,24 @@ func newTown(t testing.TB) (world *town.Town, binary string) {
 	return world, build.Binary
 }
 
-// answer is what came back, and after how long. Of the header, Date is left
-// out.
+// buildPasserelle builds the program from the checkout.
+func buildPasserelle(t testing.TB) (binary string) {
+	t.Helper()
+	store, err := parts.Open(t.Output(), false)
+	require.NoError(t, err)
+	binary = filepath.Join(t.TempDir(), "passerelle")
+	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
+	compile.Dir = store.Root
+	said, err := compile.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	return binary
+}
+
+// answer is what came back. Header is without what differs in any two.
 type answer struct {
 	Status int
 	Body   string
 	Header http.Header
-	Took   time.Duration
 }
 
 // jwt is the token that was given; it fails the test when there is none.
@@ -70,23 +82,31 @@ func (a answer) jwt(t testing.TB) string {
 
 func post(t testing.TB, url, bearer string, body any) answer {
 	t.Helper()
-	encoded, err := json.Marshal(body)
-	require.NoError(t, err)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(encoded))
+	return send(t, http.MethodPost, url, bearer, body)
+}
+
+// send is one request, with a body unless that is nil.
+func send(t testing.TB, method, url, bearer string, body any) answer {
+	t.Helper()
+	var content io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		require.NoError(t, err)
+		content = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, url, content)
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	began := time.Now()
 	got, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer got.Body.Close()
 	text, err := io.ReadAll(got.Body)
-	took := time.Since(began)
 	require.NoError(t, err)
 	got.Header.Del("Date")
-	return answer{got.StatusCode, strings.TrimSpace(string(text)), got.Header, took}
+	return answer{got.StatusCode, strings.TrimSpace(string(text)), got.Header}
 }
 
 // way is one of the ways to a token of Intérieur's Passerelle.
@@ -94,54 +114,57 @@ type way struct {
 	name string
 	// remote: it is for users of other servers, or for them as well.
 	local, remote bool
-	ask           func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer
+	// ready prepares to ask, so that the asking alone can be measured. What it
+	// returns may ask often.
+	ready func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) (ask func() answer)
 }
 
-const slot = "m.call#ROOM"
+func (v way) ask(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
+	t.Helper()
+	return v.ready(t, w, user, room)()
+}
+
+const (
+	slot = "m.call#ROOM"
+
+	clientNow = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
+	clientV1  = "/_matrix/client/v1/rtc/livekit/get_token"
+)
 
 // ways are all routes by which tokens are given.
 func ways() []way {
 	return []way{
-		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.PublicURL+"/sfu/get", "", map[string]any{
-				"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID})
+		{"legacy", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"room": room, "openid_token": openID(t, user), "device_id": user.DeviceID}
+			return func() answer { return post(t, w.Interieur.PublicURL+"/sfu/get", "", body) }
 		}},
-		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.PublicURL+"/get_token", "", map[string]any{
-				"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
-				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
+		{"standalone", true, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
+				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
+			return func() answer { return post(t, w.Interieur.PublicURL+"/get_token", "", body) }
 		}},
-		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
-				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"})
+		{"proxied", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m"}
+			return func() answer {
+				return post(t, w.Interieur.Homeserver.ClientURL+clientNow, user.AccessToken, body)
+			}
 		}},
-		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/v1/rtc/livekit/get_token",
-				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
-					"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}})
+		{"proxied v1", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot,
+				"member": map[string]any{"id": "m2", "claimed_device_id": user.DeviceID}}
+			return func() answer {
+				return post(t, w.Interieur.Homeserver.ClientURL+clientV1, user.AccessToken, body)
+			}
 		}},
-		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return federated(t, w, user.UserID, room)
+		{"federated", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			return func() answer { return federated(t, w, user.UserID, room) }
 		}},
-		{"relayed", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Finances.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token", user.AccessToken,
-				map[string]any{"url": sfu(w.Interieur), "server_name": w.Interieur.Homeserver.Name, "room_id": room, "slot_id": slot, "member_id": "m"})
-		}},
-	}
-}
-
-// handovers are the routes by which a leave alone is handed over. It is nobody's:
-// they refuse who is not in the room before they look for it.
-func handovers() []way {
-	return []way{
-		{"leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.PublicURL+"/delegate_delayed_leave", "", map[string]any{
-				"room_id": room, "slot_id": slot, "openid_token": openID(t, user), "delay_id": "syd_nobodys", "delay_timeout": 60_000,
-				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}})
-		}},
-		{"proxied leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) answer {
-			return post(t, w.Interieur.Homeserver.ClientURL+"/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
-				user.AccessToken, map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m", "delay_id": "syd_nobodys"})
+		{"relayed", false, true, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"server_name": w.Interieur.ServerName(), "url": sfu(w.Interieur),
+				"room_id": room, "slot_id": slot, "member_id": "m"}
+			return func() answer {
+				return post(t, w.Finances.Homeserver.ClientURL+clientNow, user.AccessToken, body)
+			}
 		}},
 	}
 }
@@ -159,7 +182,7 @@ func federated(t testing.TB, w *town.Town, user id.UserID, room id.RoomID) answe
 		Content json.RawMessage
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.Body), &outer))
-	return answer{outer.Status, string(outer.Content), got.Header, got.Took}
+	return answer{outer.Status, string(outer.Content), got.Header}
 }
 
 func sfu(m *town.Ministry) string { return "ws" + strings.TrimPrefix(m.PublicURL, "http") }
@@ -171,8 +194,8 @@ func openID(t testing.TB, user *synapse.User) any {
 	return token
 }
 
-// member makes an account on either side.
-func member(t testing.TB, m *town.Ministry, localpart string) *synapse.User {
+// account makes an account on either side.
+func account(t testing.TB, m *town.Ministry, localpart string) *synapse.User {
 	t.Helper()
 	user, err := m.Homeserver.Register(t.Context(), localpart, localpart)
 	require.NoError(t, err)

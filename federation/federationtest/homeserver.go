@@ -1,7 +1,7 @@
 // Package federationtest is a homeserver for tests and benchmarks: it answers
-// the one route by which OpenID tokens are proved, and where it is, over TLS
-// with an authority of its own, and can misbehave in the ways that a hostile
-// one would. Everything is safe for concurrent use and ends with the test.
+// the one route by which OpenID tokens are proved, where it is and what it signs
+// with, over TLS with an authority of its own, and can misbehave in the ways that
+// a hostile one would. Everything is safe for concurrent use and ends with the test.
 package federationtest
 
 import (
@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"maunium.net/go/mautrix/federation"
 )
 
 // Homeserver is one homeserver on 127.0.0.1. Its name is that address with a
@@ -29,18 +31,22 @@ type Homeserver struct {
 	requests    atomic.Int64
 	wellKnowns  atomic.Int64
 	connections atomic.Int64
+	keyRequests atomic.Int64
 	ended       chan struct{}
 
 	mu        sync.Mutex
 	tokens    map[string]string
 	misbehave Misbehaviour
 	wellKnown Misbehaviour
+
+	key           *federation.SigningKey
+	keysMisbehave Misbehaviour
 }
 
 // New starts a homeserver that ends with the test.
 func New(t testing.TB, certificate Certificate) *Homeserver {
 	t.Helper()
-	h := &Homeserver{tokens: map[string]string{}, ended: make(chan struct{})}
+	h := &Homeserver{tokens: map[string]string{}, ended: make(chan struct{}), key: federation.GenerateSigningKey()}
 	pair, ca := issue(t, certificate)
 	h.ca = filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(h.ca, ca, 0o600); err != nil {
@@ -49,6 +55,7 @@ func New(t testing.TB, certificate Certificate) *Homeserver {
 	h.mux = http.NewServeMux()
 	h.Handle("GET /_matrix/federation/v1/openid/userinfo", h.userinfo)
 	h.Handle("GET /.well-known/matrix/server", h.serverDocument)
+	h.Handle("GET /_matrix/key/v2/server", h.serverKeys)
 	h.server = httptest.NewUnstartedServer(h.mux)
 	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	h.server.Config.ErrorLog = log.New(io.Discard, "", 0)

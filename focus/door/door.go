@@ -43,12 +43,19 @@ var (
 	// ErrNoRoom is what Admit wraps when the holder may join the call but not
 	// start it, and it does not run.
 	ErrNoRoom = errors.New("no such call")
+	// ErrFull is what Admit wraps when as many are in the call as may be.
+	ErrFull = errors.New("full")
 )
 
 // noRoom is LiveKit's own text. With 404 it is what its clients know: they stop,
 // and Element Call says that the call cannot be started from here. With any
 // other text they would take 404 for an old server and try the older route.
 const noRoom = "requested room does not exist"
+
+// full goes with 429: LiveKit's clients give up on it, as they do on each 4xx, and
+// Element Call says that there is no more room. What LiveKit itself does with
+// one too many looks like a connection that broke.
+const full = "the call is full"
 
 const notAdmitted = "this token does not admit to the call"
 
@@ -65,8 +72,8 @@ type Pass struct {
 // Options are what a Door needs; all fields are required.
 type Options struct {
 	// Admit decides whether the holder of the token may pass. It may wait,
-	// within ctx, for an SFU that is being restarted. Errors that are neither
-	// [ErrRefused] nor [ErrNoRoom] mean that no SFU can be had just now. Their
+	// within ctx, for an SFU that is being restarted. Errors that are none of
+	// [ErrRefused], [ErrNoRoom] and [ErrFull] mean that no SFU can be had just now. Their
 	// text is logged, so it must not hold the token.
 	Admit      func(ctx context.Context, token string) (Pass, error)
 	Log        zerolog.Logger
@@ -167,6 +174,9 @@ func (d *Door) notAdmitted(w http.ResponseWriter, err error) {
 	case errors.Is(err, ErrNoRoom):
 		d.options.Log.Debug().Err(err).Msg("Signalling refused")
 		d.refuse(w, http.StatusNotFound, "no_room", noRoom)
+	case errors.Is(err, ErrFull):
+		d.options.Log.Debug().Err(err).Msg("Signalling refused")
+		d.refuse(w, http.StatusTooManyRequests, "full", full)
 	default:
 		d.options.Log.Warn().Err(err).Msg("No SFU to connect a client to")
 		d.refuse(w, http.StatusServiceUnavailable, "no_sfu", "the media server is not available")

@@ -384,14 +384,3 @@ func TestWhatIsNoWebSocketIsToldSo(t *testing.T) {
 	_ = answer.Body.Close()
 	require.Equal(t, http.StatusUpgradeRequired, answer.StatusCode)
 }
-
-func TestNoCallIsWhatLiveKitSays(t *testing.T) {
-	server, _ := serve(t, func(context.Context, string) (door.Pass, error) { return door.Pass{}, door.ErrNoRoom })
-	answer, err := http.Get(server.URL + "/rtc/v1/validate?access_token=good")
-	require.NoError(t, err)
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusNotFound, answer.StatusCode)
-	require.Contains(t, string(body), "requested room does not exist", "clients look for this text")
-}

@@ -2,6 +2,7 @@ package homeserver_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,52 +17,135 @@ const (
 	probeAnswer = `{"passerelle":true}`
 )
 
-// TestCheck: each thing that is missing is said, with what mends it.
+// homeserverOf answers as a homeserver would that is set up for us, but for what
+// a case says: by the end of the path, a status and a body.
+func homeserverOf(said map[string]string) *fake {
+	well := map[string]string{
+		"/versions":       `200 {"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":true,"org.matrix.msc4354":true}}`,
+		"/rtc/transports": `200 {"rtc_transports":[{"type":"other"},{"type":"livekit","livekit_service_url":"https://rtc.example","url":"wss://rtc.example","more":1}]}`,
+		"/whoami":         `200 {"user_id":"@_passerelle_focus:hs.example"}`,
+		"/is_joined":      `200 {"joined":false}`,
+		probePath:         "200 " + probeAnswer,
+	}
+	return &fake{open: true, answer: func(r *http.Request) (int, string) {
+		for end, answer := range well {
+			if !strings.HasSuffix(r.URL.Path, end) {
+				continue
+			}
+			if other, ok := said[end]; ok {
+				answer = other
+			}
+			// Only what is open to everybody is asked without our token: there
+			// Synapse refuses one that it does not know.
+			if shown := r.Header.Get("Authorization") != ""; shown == (end == "/versions") {
+				answer = "401 {}"
+			}
+			status, body, _ := strings.Cut(answer, " ")
+			number, err := strconv.Atoi(status)
+			if err != nil {
+				return http.StatusInternalServerError, ""
+			}
+			return number, body
+		}
+		return http.StatusTeapot, ""
+	}}
+}
+
+// TestCheck: each thing that is missing is said, with what it costs and what
+// mends it, in one line.
 func TestCheck(t *testing.T) {
-	const features, joined = `{"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":true}}`, `{"joined":false}`
+	const unrecognised = `404 {"errcode":"M_UNRECOGNIZED"}`
+	down := map[string]string{"/versions": "0 refused"}
+	unverified := func(o *homeserver.CheckOptions) { o.Unverified = true }
+	byUs := func(o *homeserver.CheckOptions) { o.AnnouncedByUs = true }
+	type said = map[string]string
 	for name, c := range map[string]struct {
-		versions, membership, probe string // status and body
-		want                        string // in the one finding; empty for none
-		silent                      bool
+		said  said
+		with  func(*homeserver.CheckOptions)
+		costs string // in the one finding that counts; empty for none
+		mend  string
 	}{
-		"all is well":          {"200 " + features, "200 " + joined, "200 " + probeAnswer, "", false},
-		"malformed probe":      {"200 " + features, "400 {}", "200 " + probeAnswer, "", false},
-		"down":                 {"0 refused", "0 refused", "0 refused", "homeserver.url", true},
-		"something else":       {"200 <html>", "404 {}", "404 {}", "homeserver.url", true},
-		"no delayed events":    {`200 {"versions":["v1.11"]}`, "200 " + joined, "200 " + probeAnswer, "max_event_delay_duration: 24h", false},
-		"scope missing":        {"200 " + features, `403 {"errcode":"M_FORBIDDEN"}`, "200 " + probeAnswer, "io.element.msc4502.scopes", false},
-		"question not offered": {"200 " + features, `404 {"errcode":"M_UNRECOGNIZED"}`, "200 " + probeAnswer, "msc4502_enabled: true", false},
-		"not registered":       {"200 " + features, `401 {"errcode":"M_UNKNOWN_TOKEN"}`, `401 {}`, "app_service_config_files", false},
-		"prefix not claimed":   {"200 " + features, "200 " + joined, `404 {"errcode":"M_UNRECOGNIZED"}`, "io.element.msc4512.proxy_prefix: rtc/livekit", false},
-		"wrong hs_token":       {"200 " + features, "200 " + joined, `403 {"errcode":"M_FORBIDDEN"}`, "homeserver.hs_token", false},
-		"somebody else":        {"200 " + features, "200 " + joined, `200 {"jwt":"x"}`, "proxy_url", false},
-		"not reached":          {"200 " + features, "200 " + joined, `500 {"errcode":"M_UNKNOWN"}`, "is Passerelle running?", false},
-		"limited":              {"200 " + features, "200 " + joined, `429 {"errcode":"M_LIMIT_EXCEEDED"}`, "rate_limited: false", false},
+		"all is well":     {},
+		"malformed probe": {said: said{"/is_joined": "400 {}"}},
+		"no delayed events": {said: said{"/versions": `200 {"versions":["v1.11"],"unstable_features":{"org.matrix.msc4354":true}}`},
+			costs: "no leaves are taken over", mend: "max_event_delay_duration: 24h"},
+		"no sticky events": {said: said{"/versions": `200 {"versions":["v1.11"],"unstable_features":{"org.matrix.msc4140":true}}`},
+			costs: "matrix_2_0", mend: "msc4354_enabled: true"},
+		"nothing announced":        {said: said{"/rtc/transports": unrecognised}, costs: "find no media server", mend: "msc4143_enabled: true"},
+		"an empty list":            {said: said{"/rtc/transports": "200 {}"}, costs: "find no media server", mend: "matrix_rtc.transports"},
+		"another slash":            {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://rtc.example/","url":"wss://rtc.example"}]}`}, costs: "letter by letter", mend: "matrix_rtc.transports"},
+		"the older half":           {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://rtc.example"}]}`}, costs: "letter by letter", mend: "matrix_rtc.transports"},
+		"announced by us":          {said: said{"/rtc/transports": unrecognised}, with: byUs},
+		"an address unknown to us": {said: said{"/rtc/transports": unrecognised}, with: func(o *homeserver.CheckOptions) { o.Transports = homeserver.Transports{} }},
+		"announced by us alone":    {said: said{"/rtc/transports": "200 {}"}, with: byUs},
+		"announced by both":        {said: said{"/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://old.example"}]}`}, with: byUs, costs: "letter by letter", mend: "matrix_rtc.transports"},
+		"scope missing":            {said: said{"/is_joined": `403 {"errcode":"M_FORBIDDEN"}`}, costs: "nobody gets a token", mend: "io.element.msc4502.scopes"},
+		"question not offered":     {said: said{"/is_joined": unrecognised}, costs: "nobody gets a token", mend: "msc4502_enabled: true"},
+		"not offered, not asked":   {said: said{"/is_joined": unrecognised}, with: unverified, costs: "whoever knows a room's ID", mend: "msc4502_enabled: true"},
+		"offered and not asked":    {with: unverified, costs: "whoever knows a room's ID", mend: "focus.membership: required"},
+		"does not say":             {said: said{"/is_joined": "500 {}"}, costs: "nobody gets a token", mend: "its log"},
+		"not registered":           {said: said{"/whoami": `401 {"errcode":"M_UNKNOWN_TOKEN"}`, "/rtc/transports": "401 {}", "/is_joined": "401 {}", probePath: "401 {}"}, costs: "nobody gets a token", mend: "app_service_config_files"},
+		"prefix not claimed":       {said: said{probePath: unrecognised}, costs: "through their homeserver", mend: "io.element.msc4512.proxy_prefix: rtc/livekit"},
+		"wrong hs_token":           {said: said{probePath: `403 {"errcode":"M_FORBIDDEN"}`}, costs: "through their homeserver", mend: "homeserver.hs_token"},
+		"somebody else":            {said: said{probePath: `200 {"jwt":"x"}`}, costs: "through their homeserver", mend: "proxy_url"},
+		"not reached":              {said: said{probePath: `500 {"errcode":"M_UNKNOWN"}`}, costs: "through their homeserver", mend: "is Passerelle running?"},
+		"limited":                  {said: said{probePath: `429 {"errcode":"M_LIMIT_EXCEEDED"}`}, costs: "busy call", mend: "rate_limited: false"},
+		"nothing handed over":      {said: said{probePath: unrecognised, "/rtc/transports": `200 {"rtc_transports":[{"type":"livekit","livekit_service_url":"https://rtc.example"}]}`}, with: func(o *homeserver.CheckOptions) { o.Proxied, o.Transports.Proxied = false, false }},
+		"a url for nothing":        {with: func(o *homeserver.CheckOptions) { o.Proxied, o.Transports.Proxied = false, false }, costs: "letter by letter", mend: "matrix_rtc.transports"},
+		"down":                     {said: down, costs: "nobody gets a token", mend: "homeserver.url"},
+		"something else":           {said: said{"/versions": "200 <html>"}, costs: "nobody gets a token", mend: "homeserver.url"},
+		"its versions are refused": {said: said{"/versions": "401 {}"}, costs: "nobody gets a token", mend: "homeserver.url"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fake{answer: func(r *http.Request) (int, string) {
-				answer := c.membership
-				switch {
-				case strings.HasSuffix(r.URL.Path, "/versions"):
-					answer = c.versions
-				case strings.HasSuffix(r.URL.Path, probePath):
-					answer = c.probe
-				}
-				status, body, _ := strings.Cut(answer, " ")
-				return map[string]int{"0": 0, "200": 200, "400": 400, "401": 401, "403": 403, "404": 404, "429": 429, "500": 500}[status], body
-			}}
-			client := homeserver.NewClient(homeserver.Options{URL: "http://hs.example", Token: "as-token", Transport: f})
-			findings, answered := client.Check(t.Context(), homeserver.CheckOptions{Proxied: true, ProbePath: probePath, ProbeAnswer: probeAnswer})
-			require.Equal(t, !c.silent, answered)
-			if c.want == "" {
-				require.Empty(t, findings)
+			o := homeserver.CheckOptions{Proxied: true, ProbePath: probePath, ProbeAnswer: probeAnswer,
+				Transports: homeserver.Transports{ServiceURL: "https://rtc.example", Proxied: true}}
+			if c.with != nil {
+				c.with(&o)
+			}
+			client := homeserver.NewClient(homeserver.Options{URL: "http://hs.example", Token: "as-token", Transport: homeserverOf(c.said)})
+			findings, answered := client.Check(t.Context(), o)
+			require.Equal(t, c.mend != "homeserver.url", answered)
+			counting, unseen := split(findings)
+			require.Equal(t, answered && o.Proxied, len(unseen) == 1 && strings.Contains(unseen[0], "rc_message: {"),
+				"its limit of users is named where requests are to come through it")
+			if c.costs == "" {
+				require.Empty(t, counting)
 				return
 			}
-			require.Len(t, findings, 1)
-			require.Contains(t, findings[0].String(), c.want)
-			require.NotContains(t, findings[0].String(), "as-token")
+			require.Len(t, counting, 1)
+			require.Contains(t, counting[0], c.costs)
+			require.Contains(t, counting[0], c.mend)
+			require.NotContains(t, counting[0], "as-token")
+			require.NotContains(t, counting[0], "\n")
 		})
 	}
+}
+
+// split tells findings that count from those that nobody can see.
+func split(findings []homeserver.Finding) (counting, unseen []string) {
+	for _, f := range findings {
+		if f.Unseen {
+			unseen = append(unseen, f.String())
+		} else {
+			counting = append(counting, f.String())
+		}
+	}
+	return counting, unseen
+}
+
+// TestCheckWithoutToken: what a homeserver tells everybody is asked all the same.
+func TestCheckWithoutToken(t *testing.T) {
+	f := homeserverOf(map[string]string{"/versions": `200 {"versions":["v1.11"]}`, "/rtc/transports": `401 {"errcode":"M_MISSING_TOKEN"}`,
+		"/whoami": "401 {}", "/is_joined": "401 {}", probePath: "401 {}"})
+	client := homeserver.NewClient(homeserver.Options{URL: "http://hs.example", Transport: f})
+	findings, answered := client.Check(t.Context(), homeserver.CheckOptions{Unverified: true, Proxied: true, ProbePath: probePath, ProbeAnswer: probeAnswer})
+	require.True(t, answered)
+	counting, unseen := split(findings)
+	require.Len(t, counting, 3)
+	require.Contains(t, counting[0], "max_event_delay_duration")
+	require.Contains(t, counting[1], "msc4354_enabled")
+	require.Contains(t, counting[2], "homeserver.as_token_file")
+	require.Len(t, unseen, 1)
 }
 
 // TestRegistration holds the file against the keys that Synapse reads: it

@@ -52,6 +52,12 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("status %d %s", r.Status, r.Code)
 }
 
+// Withheld tells an answer that keeps what was asked for to itself from one that
+// shows that something is broken.
+func (r *Refusal) Withheld() bool {
+	return r.Status == http.StatusForbidden || r.Status == http.StatusNotFound
+}
+
 // Client speaks to our homeserver's client-server API. It keeps connections,
 // has a deadline for each question and reads no more than it must.
 type Client struct {
@@ -62,11 +68,12 @@ type Client struct {
 	metrics   metrics
 }
 
-// Options say where the homeserver is and who asks; URL and Token are required.
+// Options say where the homeserver is and who asks; URL is required.
 type Options struct {
 	// URL is the base of its client-server API, http or https.
 	URL string
-	// Token is the as_token of our registration.
+	// Token is the as_token of our registration; without one only Check is of
+	// use.
 	Token string
 	// Transport replaces the network; nil is one with keep-alive.
 	Transport http.RoundTripper
@@ -115,6 +122,9 @@ type question struct {
 	query  url.Values
 	body   any // sent as JSON, unless nil
 	limit  int64
+	// open: it is answered to everybody. A token that the homeserver does not
+	// know would be refused all the same.
+	open bool
 	// timeout, unless it is zero, stands for questionTimeout.
 	timeout time.Duration
 }
@@ -183,7 +193,9 @@ func (c *Client) request(ctx context.Context, q question) (*http.Request, error)
 	if err != nil {
 		return nil, errors.New("the address cannot be written")
 	}
-	request.Header.Set("Authorization", "Bearer "+c.token)
+	if c.token != "" && !q.open {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "Passerelle")
 	if body != nil {

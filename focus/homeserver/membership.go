@@ -13,8 +13,6 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/singleflight"
 	"maunium.net/go/mautrix/id"
-
-	"passerelle/focus/matrixrtc"
 )
 
 const (
@@ -57,10 +55,8 @@ func NewMembership(client *Client, server string, log zerolog.Logger) *Membershi
 }
 
 // Joined tells whether the user is joined to the room now, or was within the
-// last five seconds. An error means that it is not known; it is
-// [matrixrtc.ErrRoomHidden] of a room that the homeserver does not show us, if
-// there is one. It asks for up to three seconds about users of other servers,
-// whose join may be on its way, whatever there is of the room.
+// last five seconds. An error means that it is not known. It asks for up to
+// three seconds about users of other servers, whose join may be on its way.
 func (m *Membership) Joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	key := string(room) + "\n" + string(user) // no ID holds a line break
 	if m.fresh(key) {
@@ -91,11 +87,29 @@ func (m *Membership) Here(ctx context.Context, room id.RoomID) (bool, error) {
 	return m.client.ServerJoined(ctx, room, m.server)
 }
 
-// find asks, and where a join may be on its way asks again.
+// Present tells whether anybody of another server is joined to the room, or was
+// within the last five seconds. An error means that it is not known.
+func (m *Membership) Present(ctx context.Context, room id.RoomID, server string) (bool, error) {
+	key := string(room) + "\n" + server // a user's begins with an @ there
+	if m.fresh(key) {
+		return true, nil
+	}
+	asked := time.Now()
+	present, err := m.client.ServerJoined(ctx, room, server)
+	if err != nil {
+		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
+	}
+	m.keep(key, present, asked)
+	return present, nil
+}
+
+// find asks, and where a join may be on its way asks again. What the homeserver
+// withholds takes as long as its no: it says no of the rooms alone that it lets
+// us see.
 func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
 	began := time.Now()
 	joined, err := m.once(ctx, key, room, user)
-	if !again(joined, err) || m.isLocal(user) {
+	if joined || !mayChange(err) || m.isLocal(user) {
 		return joined, err
 	}
 	select {
@@ -104,7 +118,7 @@ func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user 
 	default:
 		return false, err
 	}
-	for pause := 100 * time.Millisecond; again(joined, err); pause = min(2*pause, time.Second) {
+	for pause := 100 * time.Millisecond; !joined && mayChange(err); pause = min(2*pause, time.Second) {
 		// Half of the pause to one and a half: clients that were invited
 		// together ask together.
 		wait := pause/2 + rand.N(pause)
@@ -117,10 +131,10 @@ func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user 
 	return joined, err
 }
 
-// again tells the answers after which it is asked again: a "no", and a room that
-// is not shown. Were one given sooner, the time would tell them apart.
-func again(joined bool, err error) bool {
-	return !joined && (err == nil || errors.Is(err, matrixrtc.ErrRoomHidden))
+// mayChange tells a no, and an answer that is withheld, from one that failed.
+func mayChange(err error) bool {
+	refusal, ok := errors.AsType[*Refusal](err)
+	return err == nil || ok && refusal.Withheld()
 }
 
 // isLocal: a user ID's server is all after its first colon.
@@ -137,15 +151,20 @@ func (m *Membership) once(ctx context.Context, key string, room id.RoomID, user 
 	if err != nil {
 		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
 	}
+	m.keep(key, joined, asked)
+	return joined, nil
+}
+
+// keep remembers a "yes" for a while, and no "no".
+func (m *Membership) keep(key string, yes bool, asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !joined {
+	if !yes {
 		delete(m.answers, key)
-		return false, nil
+		return
 	}
 	m.makeRoom(asked)
 	m.answers[key] = asked.Add(freshFor)
-	return true, nil
 }
 
 func (m *Membership) fresh(key string) bool {

@@ -26,13 +26,14 @@ type fake struct {
 	mu     sync.Mutex
 	asked  []string // method, path and query
 	answer func(r *http.Request) (status int, body string)
+	open   bool // it also answers who shows no token
 }
 
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, r.Method+" "+r.URL.EscapedPath()+"?"+r.URL.RawQuery)
 	f.mu.Unlock()
-	if r.Header.Get("Authorization") != "Bearer as-token" {
+	if r.Header.Get("Authorization") != "Bearer as-token" && !f.open {
 		return nil, errors.New("no token")
 	}
 	status, body := f.answer(r)
@@ -120,17 +121,35 @@ func TestNamesAreEscaped(t *testing.T) {
 	require.Equal(t, []string{"GET /base/_matrix/client/unstable/io.element.msc4502/rooms/%21a%2F..%2Fb%3Fc%23d:x/is_joined?mxid=%40%C3%BC%26mxid%3D%40eve%3Aown.example"}, f.asked)
 }
 
-// TestWhatIsNoName is not joined, and does not go out; what is no room's costs
-// the question all the same.
+// TestWhatIsNoName is not joined. Of what is no room that is said after as many
+// questions as of a room, and no answer to them makes it one.
 func TestWhatIsNoName(t *testing.T) {
-	f := always(200, `{"joined":true}`)
-	for _, c := range [][2]string{{"#alias:own.example", string(ana)}, {"..", string(ana)}, {string(room), "ana"}, {string(room), ""}} {
-		joined, err := membership(f).Joined(t.Context(), id.RoomID(c[0]), id.UserID(c[1]))
+	for _, user := range []id.UserID{"ana", "", "!ana:own.example"} {
+		f := always(200, `{"joined":true}`)
+		joined, err := membership(f).Joined(t.Context(), room, user)
 		require.NoError(t, err)
 		require.False(t, joined)
+		require.Empty(t, f.asked)
 	}
-	const instead = "GET /base/_matrix/client/unstable/io.element.msc4502/rooms/%21passerelle-check:passerelle.invalid/is_joined?mxid=%40ana%3Aown.example"
-	require.Equal(t, []string{instead, instead}, f.asked)
+	for _, name := range []id.RoomID{"#alias:own.example", "..", "r", room[1:]} {
+		for status, answers := range map[int]string{200: `{"joined":true}`, 404: `{}`} {
+			answer := func(r *http.Request) (int, string) {
+				if strings.HasSuffix(r.URL.Path, "/joined_members") {
+					return 200, `{"joined":{"@ana:own.example":{}}}`
+				}
+				return status, answers
+			}
+			f, other := &fake{answer: answer}, &fake{answer: answer}
+			joined, err := membership(f).Joined(t.Context(), name, ana)
+			require.NoError(t, err)
+			require.False(t, joined)
+			_, err = membership(other).Joined(t.Context(), room, ana)
+			require.NoError(t, err)
+			require.Len(t, f.asked, len(other.asked))
+		}
+		_, err := membership(always(0, "down")).Joined(t.Context(), name, ana)
+		require.Error(t, err)
+	}
 }
 
 // TestNewerParameter: the proposal renamed it.
@@ -253,6 +272,36 @@ func TestAJoinOnItsWay(t *testing.T) {
 	})
 }
 
+// TestWhatIsWithheld takes as long as a no: a homeserver without MSC4502 says no
+// of the rooms that it lets us see, and keeps all others to itself. One that is
+// broken is not waited for.
+func TestWhatIsWithheld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := func(status int, user id.UserID) (time.Duration, error) {
+			began := time.Now()
+			_, err := membership(&fake{answer: func(r *http.Request) (int, string) {
+				if strings.HasSuffix(r.URL.Path, "/joined_members") {
+					return status, `{"joined":{}}`
+				}
+				return 404, `{}`
+			}}).Joined(t.Context(), room, user)
+			return time.Since(began), err
+		}
+		for status, withheld := range map[int]bool{200: false, 403: true, 404: true} {
+			elapsed, err := took(status, bo)
+			require.InDelta(t, 2.3, elapsed.Seconds(), 0.75)
+			refusal, ok := errors.AsType[*homeserver.Refusal](err)
+			require.Equal(t, withheld, ok && refusal.Withheld())
+			elapsed, _ = took(status, ana)
+			require.Zero(t, elapsed)
+		}
+		elapsed, err := took(500, bo)
+		require.Zero(t, elapsed)
+		refusal, ok := errors.AsType[*homeserver.Refusal](err)
+		require.True(t, ok && !refusal.Withheld())
+	})
+}
+
 // TestManyStrangers: only so many "no" are asked again at one time.
 func TestManyStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -313,4 +362,32 @@ func TestHereIsNoGuess(t *testing.T) {
 	here, err := membership(always(200, `{"joined":false}`)).Here(t.Context(), room)
 	require.NoError(t, err)
 	require.False(t, here)
+}
+
+// TestPresent: that somebody of a server is there is kept as for users.
+func TestPresent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var joined atomic.Bool
+		f := &fake{answer: func(*http.Request) (int, string) { return 200, fmt.Sprintf(`{"joined":%t}`, joined.Load()) }}
+		m := membership(f)
+		ask := func(want bool, questions int) {
+			t.Helper()
+			got, err := m.Present(t.Context(), room, "friend.example")
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			require.Equal(t, questions, f.count())
+		}
+		ask(false, 1)
+		joined.Store(true)
+		ask(true, 2)
+		require.Contains(t, f.asked[1], "server_name=friend.example")
+		joined.Store(false)
+		ask(true, 2)
+		time.Sleep(5 * time.Second)
+		ask(false, 3)
+	})
+	for _, failing := range []*fake{always(404, `{"errcode":"M_UNRECOGNIZED"}`), always(0, "connection refused"), always(400, `{"errcode":"M_INVALID_PARAM"}`)} {
+		_, err := membership(failing).Present(t.Context(), room, "friend.example")
+		require.Error(t, err)
+	}
 }

@@ -3,33 +3,30 @@ package homeserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
-
-	"passerelle/focus/matrixrtc"
 )
 
 // clientAPI is where the client-server API begins.
 const clientAPI = "/_matrix/client/"
 
 // IsJoined asks whether the user, of whichever server, is joined to the room
-// as the homeserver sees it (MSC4502). What it calls malformed is not joined,
-// and what is no room's name costs the same question, about a room that there
-// is not. A homeserver that does not offer the question, or not to us, is asked
-// for the room's members instead, which it tells only a service that has
-// somebody in the room: of others, and of rooms that there are not, the error
-// is [matrixrtc.ErrRoomHidden].
+// as the homeserver sees it (MSC4502). What it calls malformed is not joined.
+// A homeserver that does not offer the question, or not to us, is asked for
+// the room's members instead, which it tells only a service that has somebody
+// in the room: of all others it keeps it to itself ([Refusal.Withheld]).
 func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	if !strings.HasPrefix(string(user), "@") {
 		return false, nil
 	}
 	if !strings.HasPrefix(string(room), "!") {
-		_, err := c.IsJoined(ctx, probeRoom, user)
+		// No room is called so. That is said after the same questions as of any
+		// other, so that the time tells nothing, and not where nobody answers.
+		_, err := c.IsJoined(ctx, "!"+room, user)
 		return false, err
 	}
 	joined, err := c.memberJoined(ctx, room, "mxid", string(user))
@@ -42,8 +39,8 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 		switch {
 		case memberErr == nil:
 			return slices.Contains(members, user), nil
-		case refused(memberErr, http.StatusForbidden, "M_FORBIDDEN"), refused(memberErr, http.StatusNotFound, "M_NOT_FOUND"):
-			err = fmt.Errorf("%w (%w)", matrixrtc.ErrRoomHidden, err)
+		case !refused(memberErr, http.StatusForbidden, "") && !refused(memberErr, http.StatusNotFound, ""):
+			return false, memberErr
 		}
 	}
 	return joined, err
@@ -90,6 +87,9 @@ func (c *Client) isJoined(ctx context.Context, room id.RoomID, parameter, value 
 // joinedMembers lists who is joined to the room (client-server API,
 // /joined_members).
 func (c *Client) joinedMembers(ctx context.Context, room id.RoomID) ([]id.UserID, error) {
+	if !strings.HasPrefix(string(room), "!") {
+		return nil, nil
+	}
 	var answer struct {
 		Joined map[id.UserID]struct{} `json:"joined"`
 	}
@@ -114,7 +114,7 @@ func (c *Client) Features(ctx context.Context) (map[string]bool, error) {
 		Versions []string        `json:"versions"`
 		Unstable map[string]bool `json:"unstable_features"`
 	}
-	err := c.ask(ctx, question{name: "versions", method: http.MethodGet, path: clientAPI + "versions"}, &answer)
+	err := c.ask(ctx, question{name: "versions", method: http.MethodGet, path: clientAPI + "versions", open: true}, &answer)
 	if err == nil && len(answer.Versions) == 0 {
 		err = errors.New("its answer names no version of Matrix")
 	}

@@ -128,6 +128,9 @@ func (a API) supports(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	// It is the same for everybody, and a token that the homeserver does not know
+	// would be refused.
+	a.Token = ""
 	status, _, body, err := a.do(request)
 	if err != nil {
 		return false, err

@@ -154,7 +154,7 @@ func TestForgedTokens(t *testing.T) {
 func TestTokensForSomethingElse(t *testing.T) {
 	f := forger{t}
 	tokens := NewTokens(testKey, testSecret)
-	member, err := tokens.Sign(matrixrtc.Grant{Room: "room", Identity: "who", Publish: true, Lifetime: time.Hour})
+	member, err := tokens.Sign(matrixrtc.Grant{Room: "room", Identity: "who", Publish: matrixrtc.AllSources, Lifetime: time.Hour})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusUnauthorized, report(t, member, leftBody), "a member's token is no webhook's")
 	require.Equal(t, http.StatusUnauthorized, report(t, member, ""))

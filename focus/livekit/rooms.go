@@ -119,10 +119,7 @@ func (r *Rooms) Participants(ctx context.Context, room matrixrtc.SFURoom) ([]mat
 		if !isPerson(p) {
 			continue
 		}
-		participants = append(participants, matrixrtc.Participant{
-			Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
-			JoinedAt: time.Unix(p.JoinedAt, 0),
-		})
+		participants = append(participants, participant(p))
 	}
 	return participants, nil
 }
@@ -169,10 +166,15 @@ func (r *Rooms) Participant(ctx context.Context, room matrixrtc.SFURoom, who mat
 	case p.State == livekit.ParticipantInfo_DISCONNECTED:
 		return matrixrtc.Participant{}, false, nil
 	}
+	return participant(p), true, nil
+}
+
+func participant(p *livekit.ParticipantInfo) matrixrtc.Participant {
 	return matrixrtc.Participant{
 		Identity: matrixrtc.Identity(p.Identity), SID: p.Sid, Joined: p.State == livekit.ParticipantInfo_ACTIVE,
 		JoinedAt: time.Unix(p.JoinedAt, 0),
-	}, true, nil
+		Publish:  permitted(p.GetPermission()), Sends: sent(p.GetTracks()),
+	}
 }
 
 // Ping asks the SFU a question that needs our key and costs it nothing.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"github.com/stretchr/testify/require"
 	"github.com/twitchtv/twirp"
@@ -19,7 +20,19 @@ type service struct {
 	livekit.RoomService
 	present []*livekit.ParticipantInfo
 	removed []string
+	updated []*livekit.ParticipantPermission
+	deleted []string
 	failure error
+}
+
+func (s *service) UpdateParticipant(_ context.Context, r *livekit.UpdateParticipantRequest) (*livekit.ParticipantInfo, error) {
+	s.updated = append(s.updated, r.Permission)
+	return &livekit.ParticipantInfo{}, s.failure
+}
+
+func (s *service) DeleteRoom(_ context.Context, r *livekit.DeleteRoomRequest) (*livekit.DeleteRoomResponse, error) {
+	s.deleted = append(s.deleted, r.Room)
+	return &livekit.DeleteRoomResponse{}, s.failure
 }
 
 func (s *service) ListParticipants(context.Context, *livekit.ListParticipantsRequest) (*livekit.ListParticipantsResponse, error) {
@@ -72,4 +85,76 @@ func TestRemove(t *testing.T) {
 	require.Empty(t, got)
 	s.failure = twirp.InternalError("no response from servers")
 	require.ErrorContains(t, rooms.Remove(t.Context(), "room", "bo"), "no response")
+}
+
+// A change of permissions says the same as a token with these rights, so that it
+// changes nothing for who has them.
+func TestAllowIsWhatATokenSays(t *testing.T) {
+	s := &service{}
+	rooms := newRooms(t, s)
+	for publish := range matrixrtc.AllSources + 1 {
+		require.NoError(t, rooms.Allow(t.Context(), "room", "ana", matrixrtc.Permissions{Publish: publish, UpdateOwnMetadata: publish == 1}))
+		token := sign(t, testTokens(time.Now()), matrixrtc.Grant{Room: "room", Identity: "ana", Publish: publish, UpdateOwnMetadata: publish == 1, Lifetime: time.Hour})
+		parsed, err := auth.ParseAPIToken(token)
+		require.NoError(t, err)
+		_, grants, err := parsed.Verify(testSecret)
+		require.NoError(t, err)
+		sent := s.updated[len(s.updated)-1]
+		require.True(t, grants.Video.MatchesPermission(sent), "%s: %v", publish, sent)
+		require.Equal(t, publish, permitted(sent))
+		require.Equal(t, publish, permitted(grants.Video.ToPermission()))
+		for _, source := range []struct {
+			is   matrixrtc.Sources
+			like livekit.TrackSource
+		}{
+			{matrixrtc.Microphone, livekit.TrackSource_MICROPHONE}, {matrixrtc.Camera, livekit.TrackSource_CAMERA},
+			{matrixrtc.ScreenShare, livekit.TrackSource_SCREEN_SHARE}, {matrixrtc.ScreenShare, livekit.TrackSource_SCREEN_SHARE_AUDIO},
+			{matrixrtc.AllSources, livekit.TrackSource_UNKNOWN},
+		} {
+			require.Equal(t, publish&source.is == source.is, grants.Video.GetCanPublishSource(source.like), "%s: %s", publish, source.like)
+		}
+	}
+	s.failure = twirp.NotFoundError("participant does not exist")
+	require.NoError(t, rooms.Allow(t.Context(), "room", "bo", matrixrtc.Permissions{}))
+	s.failure = twirp.InternalError("no response from servers")
+	require.ErrorContains(t, rooms.Allow(t.Context(), "room", "bo", matrixrtc.Permissions{}), "no response")
+}
+
+func TestEnd(t *testing.T) {
+	s := &service{}
+	rooms := newRooms(t, s)
+	require.NoError(t, rooms.End(t.Context(), "room"))
+	require.Equal(t, []string{"room"}, s.deleted)
+	s.failure = twirp.NotFoundError("requested room does not exist")
+	require.NoError(t, rooms.End(t.Context(), "room"))
+	s.failure = twirp.InternalError("no response from servers")
+	require.ErrorContains(t, rooms.End(t.Context(), "room"), "no response")
+}
+
+// What is in a track counts, not only what it is called.
+func TestWhatIsSent(t *testing.T) {
+	track := func(kind livekit.TrackType, source livekit.TrackSource) *livekit.TrackInfo {
+		return &livekit.TrackInfo{Type: kind, Source: source}
+	}
+	const sound, picture = livekit.TrackType_AUDIO, livekit.TrackType_VIDEO
+	s := &service{}
+	rooms := newRooms(t, s)
+	for _, c := range []struct {
+		track *livekit.TrackInfo
+		want  matrixrtc.Sources
+	}{
+		{track(sound, livekit.TrackSource_MICROPHONE), matrixrtc.Microphone},
+		{track(sound, livekit.TrackSource_UNKNOWN), matrixrtc.Microphone},
+		{track(sound, livekit.TrackSource_CAMERA), matrixrtc.Microphone},
+		{track(picture, livekit.TrackSource_CAMERA), matrixrtc.Camera},
+		{track(picture, livekit.TrackSource_MICROPHONE), matrixrtc.Camera},
+		{track(picture, livekit.TrackSource_SCREEN_SHARE), matrixrtc.ScreenShare},
+		{track(sound, livekit.TrackSource_SCREEN_SHARE_AUDIO), matrixrtc.ScreenShare},
+		{track(livekit.TrackType_DATA, livekit.TrackSource_UNKNOWN), 0},
+	} {
+		s.present = []*livekit.ParticipantInfo{{Identity: "ana", Tracks: []*livekit.TrackInfo{c.track}}}
+		got, err := rooms.Participants(t.Context(), "room")
+		require.NoError(t, err)
+		require.Equal(t, c.want, got[0].Sends, "%v", c.track)
+	}
 }

@@ -66,12 +66,15 @@ type participantClaims struct {
 // videoGrant is the part of LiveKit's grants that a member of a call may hold.
 // roomCreate is absent on purpose: its holder can delete any room.
 type videoGrant struct {
-	RoomJoin             bool   `json:"roomJoin"`
-	Room                 string `json:"room"`
-	CanPublish           bool   `json:"canPublish"`
-	CanPublishData       bool   `json:"canPublishData"`
-	CanSubscribe         bool   `json:"canSubscribe"`
-	CanUpdateOwnMetadata bool   `json:"canUpdateOwnMetadata"`
+	RoomJoin       bool   `json:"roomJoin"`
+	Room           string `json:"room"`
+	CanPublish     bool   `json:"canPublish"`
+	CanPublishData bool   `json:"canPublishData"`
+	// Of no sources LiveKit makes all: who may send nothing has no canPublish, and
+	// who may send everything has no list.
+	CanPublishSources    []string `json:"canPublishSources,omitempty"`
+	CanSubscribe         bool     `json:"canSubscribe"`
+	CanUpdateOwnMetadata bool     `json:"canUpdateOwnMetadata"`
 	// Term travels in a claim that allows nothing to who is no administrator of
 	// the room, and that LiveKit copies into the tokens which it makes for those
 	// who are connected. Of claims that it does not know it copies none.
@@ -105,7 +108,8 @@ func (t *Tokens) Resign(ticket matrixrtc.Ticket) (string, error) {
 func (t *Tokens) sign(ticket matrixrtc.Ticket) (string, error) {
 	video := videoGrant{
 		RoomJoin: true, Room: string(ticket.Room),
-		CanPublish: ticket.Publish, CanPublishData: ticket.Publish, CanSubscribe: true,
+		CanPublish: ticket.Publish != 0, CanPublishData: ticket.Publish != 0, CanSubscribe: true,
+		CanPublishSources:    sourceNames(ticket.Publish),
 		CanUpdateOwnMetadata: ticket.UpdateOwnMetadata,
 	}
 	if ticket.Term != matrixrtc.UnknownTerm {

@@ -37,19 +37,31 @@ func sign(t *testing.T, tokens *Tokens, g matrixrtc.Grant) string {
 
 func TestClaimsAreTheLeastThatIsNeeded(t *testing.T) {
 	at := time.Unix(1793000000, 0)
-	for _, publish := range []bool{true, false} {
-		token := sign(t, testTokens(at), matrixrtc.Grant{Room: "R+/", Identity: "@a:hs:DEV", Publish: publish, Lifetime: time.Hour, Term: 17})
+	for _, c := range []struct {
+		publish matrixrtc.Sources
+		listed  []any
+	}{
+		{0, nil},
+		{matrixrtc.AllSources, nil},
+		{matrixrtc.Microphone, []any{"microphone"}},
+		{matrixrtc.Microphone | matrixrtc.ScreenShare, []any{"microphone", "screen_share", "screen_share_audio"}},
+	} {
+		token := sign(t, testTokens(at), matrixrtc.Grant{Room: "R+/", Identity: "@a:hs:DEV", Publish: c.publish, Lifetime: time.Hour, Term: 17})
 		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 		require.NoError(t, err)
 		var got map[string]any
 		require.NoError(t, json.Unmarshal(payload, &got))
+		video := map[string]any{
+			"roomJoin": true, "room": "R+/", "canPublish": c.publish != 0, "canPublishData": c.publish != 0,
+			"canSubscribe": true, "canUpdateOwnMetadata": false, "destinationRoom": "term-17",
+		}
+		if c.listed != nil {
+			video["canPublishSources"] = c.listed
+		}
 		want := map[string]any{
 			"iss": testKey, "sub": "@a:hs:DEV",
 			"nbf": 1793000000.0, "iat": 1793000000.0, "exp": 1793003600.0,
-			"video": map[string]any{
-				"roomJoin": true, "room": "R+/", "canPublish": publish, "canPublishData": publish,
-				"canSubscribe": true, "canUpdateOwnMetadata": false, "destinationRoom": "term-17",
-			},
+			"video": video,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("claims (-want +got):\n%s", diff)
@@ -59,7 +71,7 @@ func TestClaimsAreTheLeastThatIsNeeded(t *testing.T) {
 
 // LiveKit's own verifier must agree with what we sign.
 func TestLiveKitAcceptsOurTokens(t *testing.T) {
-	token := sign(t, testTokens(time.Now()), matrixrtc.Grant{Room: "room", Identity: "@é~:hs:D?", Publish: true, Lifetime: time.Hour})
+	token := sign(t, testTokens(time.Now()), matrixrtc.Grant{Room: "room", Identity: "@é~:hs:D?", Publish: matrixrtc.AllSources, Lifetime: time.Hour})
 	verifier, err := auth.ParseAPIToken(token)
 	require.NoError(t, err)
 	require.Equal(t, testKey, verifier.APIKey())
@@ -98,7 +110,7 @@ func testVerify(tokens *Tokens, token string) (matrixrtc.Ticket, error) {
 
 func TestVerifyRefuses(t *testing.T) {
 	tokens := testTokens(time.Now())
-	grant := matrixrtc.Grant{Room: "room", Identity: "who", Publish: true, Lifetime: time.Hour}
+	grant := matrixrtc.Grant{Room: "room", Identity: "who", Publish: matrixrtc.AllSources, Lifetime: time.Hour}
 	good := sign(t, tokens, grant)
 	parts := strings.Split(good, ".")
 	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
@@ -215,7 +227,7 @@ func TestTheDoorsKeyIsNotTheSFUs(t *testing.T) {
 	door, err := NewDoorTokens(testKey, testSecret)
 	require.NoError(t, err)
 	own := NewTokens(testKey, testSecret)
-	grant := matrixrtc.Grant{Room: "room", Identity: "who", Publish: true, Lifetime: time.Hour, Term: 1793000000123}
+	grant := matrixrtc.Grant{Room: "room", Identity: "who", Publish: matrixrtc.AllSources, Lifetime: time.Hour, Term: 1793000000123}
 	token := sign(t, door, grant)
 	parsed, err := auth.ParseAPIToken(token)
 	require.NoError(t, err)
@@ -247,7 +259,7 @@ func TestTheDoorsKeyIsNotTheSFUs(t *testing.T) {
 	back, err := NewVerifier(door, own).Verify(refreshed)
 	require.NoError(t, err)
 	require.Equal(t, grant.Term, back.Term, "LiveKit carries the term")
-	require.True(t, back.Publish)
+	require.Zero(t, back.Publish, "what a token lets send is decided anew, never read")
 
 	grants.Video.DestinationRoom, grants.Video.RoomAdmin, grants.Video.Hidden = "", true, true
 	more, err := auth.NewAccessToken(testKey, testSecret).SetIdentity("who").SetVideoGrant(grants.Video).SetValidFor(time.Minute).ToJWT()

@@ -73,7 +73,6 @@ func (v *Verifier) Verify(token string) (matrixrtc.Ticket, error) {
 	ticket := matrixrtc.Ticket{
 		Room:     matrixrtc.SFURoom(claims.Video.Room),
 		Identity: matrixrtc.Identity(claims.Subject),
-		Publish:  claims.Video.GetCanPublish(),
 		Term:     term,
 		Expires:  claims.ExpiresAt.Time,
 	}

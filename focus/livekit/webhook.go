@@ -117,6 +117,8 @@ func translate(event *livekit.WebhookEvent) (matrixrtc.SFUEvent, bool) {
 	e.ParticipantSID = participant.GetSid()
 	if e.Type != matrixrtc.ParticipantJoined {
 		e.Reason = participant.GetDisconnectReason().String()
+	} else {
+		e.Publish = permitted(participant.GetPermission())
 	}
 	return e, true
 }

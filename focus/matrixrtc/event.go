@@ -31,6 +31,8 @@ type SFUEvent struct {
 	// new with every connection; the identity stays.
 	Identity       Identity
 	ParticipantSID string
+	// Publish is what the SFU lets the participant send.
+	Publish Sources
 	// Reason is LiveKit's DisconnectReason, such as CLIENT_INITIATED; empty
 	// unless somebody left.
 	Reason string
@@ -46,4 +48,7 @@ type Participant struct {
 	Joined bool
 	// JoinedAt is when it came, by the SFU's clock, in whole seconds.
 	JoinedAt time.Time
+	// Publish is what the SFU lets it send, and Sends what it does send, by what
+	// is in the tracks: a video is none from a microphone.
+	Publish, Sends Sources
 }

@@ -15,17 +15,27 @@ type OpenIDToken struct {
 type Access struct {
 	// Join: get a token, connect, receive.
 	Join bool
-	// Publish: send microphone, camera and screen to our SFU.
-	Publish bool
+	// Publish is what they may send to our SFU.
+	Publish Sources
 	// Create: start the call, that is have its SFU room made.
 	Create bool
+	// Calls bounds the calls that they start.
+	Calls Bounds
+}
+
+// Rights are those that the policy gives to each user of the server.
+func (a Access) Rights() Rights {
+	if !a.Join {
+		return Rights{}
+	}
+	return Rights{Join: true, Start: a.Create, Publish: a.Publish}
 }
 
 // Grant is what one token allows.
 type Grant struct {
 	Room     SFURoom
 	Identity Identity
-	Publish  bool
+	Publish  Sources
 	// UpdateOwnMetadata: change one's name and attributes on the SFU.
 	UpdateOwnMetadata bool
 	// Lifetime is how long the token admits from now on.
@@ -45,8 +55,9 @@ const UnknownTerm = -1
 type Ticket struct {
 	Room     SFURoom
 	Identity Identity
-	Publish  bool
-	// UpdateOwnMetadata is not read from a token, only written into one.
+	// Publish and UpdateOwnMetadata are not read from a token, only written into
+	// one: what its holder may do is decided anew at each connection.
+	Publish           Sources
 	UpdateOwnMetadata bool
 	// Term is that of the grant that the token came from, or UnknownTerm.
 	Term int64
@@ -61,8 +72,8 @@ type Admission struct {
 	// room was moved to another one, plus one.
 	SFU   string
 	Epoch int
-	// Publish: what the ticket says and the grant still allows.
-	Publish bool
+	// Publish is what the holder may send now, whatever the token said.
+	Publish Sources
 }
 
 // RoomOptions are the limits of an SFU room, set when it is made.

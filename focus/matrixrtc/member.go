@@ -1,14 +1,6 @@
 package matrixrtc
 
-import (
-	"errors"
-
-	"maunium.net/go/mautrix/id"
-)
-
-// ErrRoomHidden is returned where our homeserver does not tell us who is in a
-// room, nor whether there is one.
-var ErrRoomHidden = errors.New("the room is not shown to us")
+import "maunium.net/go/mautrix/id"
 
 // Member is one who asks to be in a slot: a user on a device, under a member
 // ID that the client makes anew for each join (MSC4143). Requests of the

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,9 +40,14 @@ const ProbeAnswer = `{"passerelle":true}`
 // answered as unknown.
 var route = regexp.MustCompile(`^/_matrix/(client|federation)/(?:v1|unstable/io\.element\.msc4195)/rtc/livekit/(get_token|delegate_delayed_leave)$`)
 
-// ping is asked by the homeserver itself (application service API,
-// "Pinging"), with {transaction_id}; there is nothing in it to answer to.
-const ping = "/_matrix/app/v1/ping"
+const (
+	// ping is asked by the homeserver itself (application service API,
+	// "Pinging"), with {transaction_id}; there is nothing in it to answer to.
+	ping = "/_matrix/app/v1/ping"
+	// pushed begins all else that a homeserver asks by itself (application
+	// service API): events above all, which our registration has it push nowhere.
+	pushed = "/_matrix/app/"
+)
 
 // Handler answers a request of a caller for whom the homeserver vouches. The
 // answer is a JSON object, and its status is not 401.
@@ -96,6 +102,12 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answerWith(w, http.StatusOK, "{}")
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, pushed) {
+		l.refused.WithLabelValues("pushed").Inc()
+		l.warn("The homeserver pushes events to homeserver.listen, which nobody reads: in the registration, url must be null")
+		answer(w, http.StatusNotFound, "M_UNRECOGNIZED", "no such route")
 		return
 	}
 	caller, ok := callerOf(r)

@@ -180,6 +180,27 @@ func TestPing(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, status)
 }
 
+// TestPushedEvents are counted and read by nobody: a homeserver that pushes
+// them has another registration than ours.
+func TestPushedEvents(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	l := &listener{Listener: proxied.New(proxied.Options{HSToken: hsToken, Log: zerolog.Nop(), Registerer: registry})}
+	for _, path := range []string{"/_matrix/app/v1/transactions/7", "/_matrix/app/v1/users/@ana:own.example", "/_matrix/app/v1/rooms/x"} {
+		status, body := l.ask(t, http.MethodPut, path, header("Authorization", "Bearer "+hsToken), unread{t})
+		require.Equal(t, http.StatusNotFound, status)
+		require.Contains(t, body, "M_UNRECOGNIZED")
+		status, _ = l.ask(t, http.MethodPut, path, header("Authorization", "Bearer x"+hsToken), unread{t})
+		require.Equal(t, http.StatusForbidden, status)
+	}
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	counted := map[string]float64{}
+	for _, m := range families[0].GetMetric() {
+		counted[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+	}
+	require.Equal(t, map[string]float64{"hs_token": 3, "pushed": 3}, counted)
+}
+
 func TestAPanicIsAnAnswer(t *testing.T) {
 	l := &listener{Listener: proxied.New(proxied.Options{
 		HSToken: hsToken, Log: zerolog.Nop(), Registerer: prometheus.NewRegistry(),

@@ -16,6 +16,9 @@ import (
 // Synapse returns the Python that has Synapse.
 func Synapse(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Synapse) }
 
+// Dendrite returns Dendrite's program.
+func Dendrite(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Dendrite) }
+
 // Web returns the folder with the host page and Element Call.
 func Web(t testing.TB) string { t.Helper(); return get(t, (*parts.Store).Web) }
 

@@ -51,7 +51,7 @@ func TestWhatATokenOfOursCannotDo(t *testing.T) {
 	key, secret := f.Key()
 	tokens := passerelle.NewTokens(key, secret.Reveal())
 	sign := func(room string) string {
-		token, err := tokens.Sign(matrixrtc.Grant{Room: matrixrtc.SFURoom(room), Identity: "@eve:hs:DEV", Publish: true, Lifetime: time.Hour})
+		token, err := tokens.Sign(matrixrtc.Grant{Room: matrixrtc.SFURoom(room), Identity: "@eve:hs:DEV", Publish: matrixrtc.AllSources, Lifetime: time.Hour})
 		require.NoError(t, err)
 		return token
 	}

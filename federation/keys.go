@@ -1,0 +1,220 @@
+package federation
+
+import (
+	"container/list"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix/federation"
+	"maunium.net/go/mautrix/federation/signutil"
+	"maunium.net/go/mautrix/id"
+)
+
+const (
+	// keysPath is where a server publishes its keys (server-server API,
+	// "Retrieving server keys").
+	keysPath = "/_matrix/key/v2/server"
+	// keysFor is how long published keys are not asked for again, and how soon
+	// one that was taken back is noticed.
+	keysFor = time.Hour
+	// maxKeysFor is how long they count at most, if the server cannot be asked
+	// any more, whatever it said ("valid_until_ts").
+	maxKeysFor = 7 * 24 * time.Hour
+	// keysPause is how long a server is not asked again because somebody names
+	// a key that it does not have, or because it gave no good answer.
+	keysPause = 30 * time.Second
+	// maxKeyServers bounds how many servers' keys are kept, maxKeys those of one.
+	maxKeyServers, maxKeys = 1024, 8
+	// maxKeyWaits bounds how many requests wait for the keys of one server, and
+	// maxAllKeyWaits those of all.
+	maxKeyWaits, maxAllKeyWaits = 256, 1024
+	// maxKeyID bounds a key's ID, in bytes.
+	maxKeyID = 128
+)
+
+var (
+	// ErrUnknownKey is returned for a key that the origin does not have, or has
+	// no more.
+	ErrUnknownKey = errors.New("the origin has no such key")
+	// ErrNoKeys is returned when the origin's keys cannot be had.
+	ErrNoKeys = errors.New("the keys of the origin could not be had")
+)
+
+// keyring holds the keys that other servers have published. It asks for them
+// when they are needed, once for all who wait, and no oftener than strangers
+// must be able to make it.
+type keyring struct {
+	asker *asker
+	now   func() time.Time
+
+	mu      sync.Mutex
+	waiting int
+	known   map[string]*list.Element // of *published, by name in lower case
+	order   *list.List               // the one used last is in front
+}
+
+// published is what is known of one server's keys.
+type published struct {
+	name string
+	keys map[id.KeyID]id.SigningKey
+	// until is when they end, asked when the server was asked last, and failure
+	// what came of it, nil if it was good.
+	until, asked time.Time
+	failure      error
+	// asking is closed at the end of the question that is under way.
+	asking  chan struct{}
+	waiting int
+}
+
+func newKeyring(a *asker) *keyring {
+	return &keyring{asker: a, now: time.Now, known: map[string]*list.Element{}, order: list.New()}
+}
+
+// find returns the key that the server signs with now. Errors are
+// [ErrUnknownKey] and [ErrNoKeys].
+func (k *keyring) find(ctx context.Context, server string, key id.KeyID) (id.SigningKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.of(strings.ToLower(server))
+	for {
+		now := k.now()
+		found, ok := p.keys[key]
+		ok = ok && now.Before(p.until)
+		switch due := !p.asked.Add(keysFor).After(now); {
+		case ok && !due:
+			return found, nil
+		case p.asking != nil:
+		case !now.Before(p.asked.Add(keysPause)):
+			// Whose client gives up must not fail those who wait, too.
+			k.fetch(context.WithoutCancel(ctx), p, server)
+			continue
+		case ok:
+			return found, nil // asked for in vain a moment ago
+		case p.failure != nil:
+			return "", fmt.Errorf("%w: %w", ErrNoKeys, p.failure)
+		default:
+			return "", ErrUnknownKey
+		}
+		if err := k.wait(ctx, p); err != nil {
+			return "", err
+		}
+	}
+}
+
+// wait lets go of the lock until the question about the server is answered.
+func (k *keyring) wait(ctx context.Context, p *published) error {
+	if p.waiting >= maxKeyWaits || k.waiting >= maxAllKeyWaits {
+		return fmt.Errorf("%w: too many wait for them", ErrNoKeys)
+	}
+	p.waiting++
+	k.waiting++
+	asking := p.asking
+	k.mu.Unlock()
+	var err error
+	select {
+	case <-asking:
+	case <-ctx.Done():
+		err = fmt.Errorf("%w: %w", ErrNoKeys, ctx.Err())
+	}
+	k.mu.Lock()
+	p.waiting--
+	k.waiting--
+	return err
+}
+
+// of returns what is known of a server, which may be nothing.
+func (k *keyring) of(name string) *published {
+	if element, ok := k.known[name]; ok {
+		k.order.MoveToFront(element)
+		return element.Value.(*published)
+	}
+	if len(k.known) >= maxKeyServers {
+		oldest := k.order.Back()
+		delete(k.known, k.order.Remove(oldest).(*published).name)
+	}
+	p := &published{name: name}
+	k.known[name] = k.order.PushFront(p)
+	return p
+}
+
+// fetch asks the server for its keys, and lets go of the lock meanwhile. It ends
+// with the configured timeout.
+func (k *keyring) fetch(ctx context.Context, p *published, server string) {
+	var keys map[id.KeyID]id.SigningKey
+	var until time.Time
+	err := errors.New("it was not asked to the end")
+	p.asking = make(chan struct{})
+	k.mu.Unlock()
+	defer func() { // after a panic, too
+		k.mu.Lock()
+		p.asked, p.failure = k.now(), err
+		if err == nil {
+			p.keys, p.until = keys, until
+		}
+		close(p.asking)
+		p.asking = nil
+	}()
+	status, body, err := k.asker.ask(ctx, p.name, keysPath, nil)
+	switch {
+	case err == nil && status != http.StatusOK:
+		err = fmt.Errorf("status %d", status)
+	case err == nil:
+		keys, until, err = readKeys(body, server, k.now())
+	}
+}
+
+// readKeys reads a server's answer and returns the keys that it signs with now,
+// each of which has signed the answer, and until when they count. Old keys
+// (old_verify_keys) are good for old events, and for no request.
+func readKeys(body []byte, server string, now time.Time) (map[id.KeyID]id.SigningKey, time.Time, error) {
+	if !flatObject(body) {
+		return nil, time.Time{}, errors.New("its answer is not the JSON expected")
+	}
+	var answer federation.ServerKeyResponse
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, time.Time{}, errors.New("its answer is not the JSON expected")
+	}
+	until := answer.ValidUntilTS.Time
+	switch {
+	case answer.ServerName != server:
+		return nil, time.Time{}, errors.New("its keys are those of another server")
+	case !now.Before(until):
+		return nil, time.Time{}, errors.New("its keys have ended")
+	case len(answer.VerifyKeys) > maxKeys:
+		return nil, time.Time{}, errors.New("it has too many keys")
+	}
+	keys := map[id.KeyID]id.SigningKey{}
+	for name, key := range answer.VerifyKeys {
+		_, old := answer.OldVerifyKeys[name]
+		if !old && validKey(name, key.Key) && signutil.VerifyJSON(server, name, key.Key, answer.Raw) == nil {
+			keys[name] = key.Key
+		}
+	}
+	if len(keys) == 0 {
+		return nil, time.Time{}, errors.New("none of its keys has signed its answer")
+	}
+	return keys, earlier(until, now.Add(maxKeysFor)), nil
+}
+
+// validKey tells whether a key can be verified with. crypto/ed25519 panics on
+// one of another length.
+func validKey(name id.KeyID, key id.SigningKey) bool {
+	algorithm, _ := name.Parse()
+	decoded, err := base64.RawStdEncoding.DecodeString(string(key))
+	return algorithm == id.KeyAlgorithmEd25519 && len(name) <= maxKeyID && err == nil && len(decoded) == ed25519.PublicKeySize
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
