@@ -3,6 +3,7 @@ package town_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -96,14 +97,62 @@ type caller struct {
 	at, abroad *participant
 }
 
-// token asks the caller's own homeserver for a token for one of the two SFUs.
-func (c *caller) token(t *testing.T, w *town.Town, path, slot string, of *town.Ministry) string {
+// form is how clients ask: where, and whether as those of before August 2026.
+type form struct {
+	path  string
+	older bool
+}
+
+// ask asks the caller's own homeserver for a token for the SFU at url, of
+// another server unless server is empty.
+func (c *caller) ask(t *testing.T, w *town.Town, f form, slot, url, server string) answer {
 	t.Helper()
-	body := map[string]any{"url": sfu(of), "room_id": w.Room, "slot_id": slot, "member_id": "m"}
-	if of != c.home {
-		body["server_name"] = of.Homeserver.Name
+	body := map[string]any{"url": url, "room_id": w.Room, "slot_id": slot, "member_id": "m"}
+	if f.older {
+		delete(body, "member_id")
+		body["member"] = map[string]any{"id": "m", "claimed_user_id": c.user.UserID, "claimed_device_id": c.user.DeviceID}
 	}
-	return post(t, c.home.Homeserver.ClientURL+path, c.user.AccessToken, body).jwt(t)
+	if server != "" {
+		body["server_name"] = server
+	}
+	return post(t, c.home.Homeserver.ClientURL+f.path, c.user.AccessToken, body)
+}
+
+// token is one for the SFU of either ministry.
+func (c *caller) token(t *testing.T, w *town.Town, f form, slot string, of *town.Ministry) string {
+	t.Helper()
+	server := ""
+	if of != c.home {
+		server = of.Homeserver.Name
+	}
+	return c.ask(t, w, f, slot, sfu(of), server).jwt(t)
+}
+
+// announced are the SFUs that the caller's homeserver tells of (MSC4143), from
+// which all clients know where to speak.
+func (c *caller) announced(t *testing.T) (urls []string) {
+	t.Helper()
+	var answer struct {
+		Transports []struct{ URL string } `json:"rtc_transports"`
+	}
+	_, err := c.user.MakeRequest(t.Context(), http.MethodGet,
+		c.user.BuildClientURL("unstable", "org.matrix.msc4143", "rtc", "transports"), nil, &answer)
+	require.NoError(t, err)
+	for _, transport := range answer.Transports {
+		urls = append(urls, transport.URL)
+	}
+	return urls
+}
+
+// requireRelayedRefusals: what the other service says of an SFU that it does not
+// have comes back through both homeservers, with its status and code.
+func requireRelayedRefusals(t *testing.T, w *town.Town, f form, c *caller) {
+	t.Helper()
+	for _, url := range []string{sfu(c.home), "wss://elsewhere.example"} {
+		got := c.ask(t, w, f, slot, url, c.away.Homeserver.Name)
+		require.Equal(t, http.StatusBadRequest, got.Status, got.Body)
+		require.JSONEq(t, `{"errcode":"M_INVALID_PARAM","error":"url is not the address of a media server of this service"}`, got.Body)
+	}
 }
 
 // TestMediaBothWays: a member of staff of either ministry asks nobody but their
@@ -112,27 +161,29 @@ func (c *caller) token(t *testing.T, w *town.Town, path, slot string, of *town.M
 // users starts a call, or sends anything.
 func TestMediaBothWays(t *testing.T) {
 	w, _ := newTown(t)
-	for name, path := range map[string]string{"unstable": clientNow, "v1": clientV1} {
+	for name, f := range map[string]form{"unstable": {clientNow, false}, "v1": {clientV1, false}, "older": {clientV1, true}} {
 		t.Run(name, func(t *testing.T) {
 			slot := "m.call#" + name // a call of its own
 			agnes := &caller{home: w.Interieur, away: w.Finances, user: w.Interieur.User}
 			bruno := &caller{home: w.Finances, away: w.Interieur, user: w.Finances.User}
 			for _, c := range []*caller{agnes, bruno} {
+				require.Equal(t, []string{sfu(c.home)}, c.announced(t))
+				requireRelayedRefusals(t, w, f, c)
 				before := roomNames(t, c.away)
-				abroad := c.token(t, w, path, slot, c.away)
+				abroad := c.token(t, w, f, slot, c.away)
 				requireLeast(t, abroad, false)
 				_, err := lksdk.ConnectToRoomWithToken(sfu(c.away), abroad, &lksdk.RoomCallback{})
 				require.Error(t, err, "who is of another server starts no call")
 				require.Equal(t, before, roomNames(t, c.away))
 			}
 			for _, c := range []*caller{agnes, bruno} {
-				own := c.token(t, w, path, slot, c.home)
+				own := c.token(t, w, f, slot, c.home)
 				requireLeast(t, own, true)
 				c.at = enter(t, c.home, own)
 				c.at.speaks(t)
 			}
 			for _, c := range []*caller{agnes, bruno} {
-				c.abroad = enter(t, c.away, c.token(t, w, path, slot, c.away))
+				c.abroad = enter(t, c.away, c.token(t, w, f, slot, c.away))
 			}
 			require.Equal(t, agnes.at.identity(), agnes.abroad.identity(), "one member, on whichever SFU")
 			requireHeard(t, agnes.abroad, bruno.at)

@@ -180,7 +180,7 @@ func asked(t *testing.T, m *town.Ministry) (n float64) {
 
 // TestMembership holds every route that gives tokens against every way to be
 // in a room and not to be, with real homeservers: only the joined get a token,
-// and all refusals are the same.
+// and all refusals are the same, also of those who hand a leave over.
 func TestMembership(t *testing.T) {
 	w, binary := newTown(t)
 	checked(t, binary, w.Interieur.Config, "synapse", true)
@@ -194,12 +194,18 @@ func TestMembership(t *testing.T) {
 	all := cells(t, w)
 	s.enter(t, all)
 	for _, c := range all {
+		routes := []way{c.way}
+		if c.way.name == "proxied" {
+			routes = append(routes, handovers()...)
+		}
 		switch c.state.name {
 		case "joined", "still joined", "back again":
 			got := c.way.ask(t, w, c.user, s.room)
 			require.Equal(t, http.StatusOK, got.Status, "%s: %s", c, got.Body)
 		default:
-			k.refused(c.String(), c.way, c.user, s.room)
+			for _, v := range routes {
+				k.refused(v.name+", "+c.String(), v, c.user, s.room)
+			}
 		}
 		for what, room := range map[string]id.RoomID{
 			"a room that there is not":              "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM",
@@ -208,8 +214,10 @@ func TestMembership(t *testing.T) {
 			"a room that our server does not know":  remoteOnly,
 			"the room with the server's name to it": s.room + id.RoomID(":"+w.Interieur.Homeserver.Name),
 		} {
-			if c.state.name == "joined" {
-				k.refused(c.String()+": "+what, c.way, c.user, room)
+			for _, v := range routes {
+				if c.state.name == "joined" {
+					k.refused(v.name+", "+c.String()+": "+what, v, c.user, room)
+				}
 			}
 		}
 	}

@@ -59,7 +59,7 @@ func refusals(b *testing.B, w *town.Town, v way, user *synapse.User) []*refusal 
 // medians of rounds in which each is asked for in turn.
 func BenchmarkRefusals(b *testing.B) {
 	w, _ := newTown(b, func(o *town.Options) { o.Unlimited = true })
-	for i, v := range ways() {
+	for i, v := range append(ways(), handovers()...) {
 		for _, side := range []struct {
 			on       bool
 			ministry *town.Ministry

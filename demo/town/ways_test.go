@@ -129,6 +129,7 @@ const (
 
 	clientNow = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
 	clientV1  = "/_matrix/client/v1/rtc/livekit/get_token"
+	leaveNow  = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"
 )
 
 // ways are all routes by which tokens are given.
@@ -173,6 +174,25 @@ func standalone(t testing.TB, at *town.Ministry, user *synapse.User, room id.Roo
 	body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user),
 		"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
 	return func() answer { return post(t, at.PublicURL+"/get_token", "", body) }
+}
+
+// handovers are the routes by which a leave alone is handed over. The leave is
+// nobody's: who is not in the room is refused before it is looked for.
+func handovers() []way {
+	const event, delay = "syd_nobodys", 60_000
+	return []way{
+		{"leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"room_id": room, "slot_id": slot, "openid_token": openID(t, user), "delay_id": event, "delay_timeout": delay,
+				"member": map[string]any{"id": "m", "claimed_user_id": user.UserID, "claimed_device_id": user.DeviceID}}
+			return func() answer { return post(t, w.Interieur.PublicURL+"/delegate_delayed_leave", "", body) }
+		}},
+		{"proxied leave", true, false, func(t testing.TB, w *town.Town, user *synapse.User, room id.RoomID) func() answer {
+			body := map[string]any{"url": sfu(w.Interieur), "room_id": room, "slot_id": slot, "member_id": "m", "delay_id": event}
+			return func() answer {
+				return post(t, w.Interieur.Homeserver.ClientURL+leaveNow, user.AccessToken, body)
+			}
+		}},
+	}
 }
 
 // federated asks as Finances' homeserver does, with its signature.
