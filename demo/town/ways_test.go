@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/livekit/protocol/logger"
@@ -50,16 +51,38 @@ func newTown(t testing.TB, change ...func(*town.Options)) (world *town.Town, bin
 	return world, build.Binary
 }
 
+// binaries is where the program is built, once for all tests.
+var binaries string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "passerelle-built-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(binaries)
+	os.Exit(code)
+}
+
+var built = sync.OnceValues(func() (binary string, err error) {
+	store, err := parts.Open(io.Discard, false)
+	if err != nil {
+		return "", err
+	}
+	binary = filepath.Join(binaries, "passerelle")
+	compile := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".")
+	compile.Dir = store.Root
+	if said, err := compile.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, said)
+	}
+	return binary, nil
+})
+
 // buildPasserelle builds the program from the checkout.
 func buildPasserelle(t testing.TB) (binary string) {
 	t.Helper()
-	store, err := parts.Open(t.Output(), false)
+	binary, err := built()
 	require.NoError(t, err)
-	binary = filepath.Join(t.TempDir(), "passerelle")
-	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
-	compile.Dir = store.Root
-	said, err := compile.CombinedOutput()
-	require.NoError(t, err, "%s", said)
 	return binary
 }
 
