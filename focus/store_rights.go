@@ -73,6 +73,9 @@ const (
 	countSeats = `
 		SELECT COUNT(CASE WHEN g.identity = $3 THEN 1 END), COUNT(*)
 		FROM call_grant g WHERE g.sfu_room = $1 AND NOT g.revoked AND ` + hasSeat
+	// It makes others who take a seat wait, and nobody who only refers to the
+	// session, as a new grant does: that one may have a row that is needed here.
+	lockSeats   = `SELECT sfu_room FROM call_session WHERE sfu_room = $1 FOR NO KEY UPDATE`
 	setAdmitted = `UPDATE call_grant SET admitted_at = $3 WHERE sfu_room = $1 AND identity = $2`
 )
 
@@ -83,7 +86,7 @@ func (s *Store) TakeSeat(ctx context.Context, room matrixrtc.SFURoom, who matrix
 	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		if s.db.Dialect == dbutil.Postgres {
 			// One after the other; SQLite has one writer anyway.
-			if _, err := s.db.Exec(ctx, lockSession, room); err != nil {
+			if _, err := s.db.Exec(ctx, lockSeats, room); err != nil {
 				return err
 			}
 		}
