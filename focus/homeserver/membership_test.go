@@ -337,9 +337,9 @@ func TestStrangersOfOneServer(t *testing.T) {
 		}
 		synctest.Wait()
 		joined, err := m.Joined(t.Context(), room, bo)
+		asking.Wait()
 		require.NoError(t, err)
 		require.True(t, joined)
-		asking.Wait()
 	})
 }
 
