@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"passerelle/config"
 	"passerelle/focus/homeserver"
@@ -52,14 +55,28 @@ func makeRegistration(s *registrationSettings, stderr io.Writer) ([]byte, error)
 	if h.HSToken, err = token("homeserver.hs_token", h.HSToken, h.HSTokenFile, stderr); err != nil {
 		return nil, err
 	}
+	if err := h.CheckTokens(); err != nil {
+		return nil, err
+	}
 	proxyURL := s.proxyURL
 	switch {
+	case proxyURL != "" && !isProxyURL(proxyURL):
+		return nil, fmt.Errorf("-proxy-url: %q is not an address (write http:// and where the homeserver reaches homeserver.listen, such as http://10.1.2.3:8090)", proxyURL)
+	case proxyURL != "" && h.Listen == "":
+		return nil, errors.New("-proxy-url: homeserver.listen is empty, so nobody listens there (write homeserver: {listen: 127.0.0.1:8090}, or an address that the homeserver reaches)")
 	case h.Listen == "":
 		fmt.Fprintln(stderr, "homeserver.listen is empty, so the homeserver hands over nothing; newer clients need it (write 127.0.0.1:8090)")
 	case proxyURL == "":
 		proxyURL = "http://" + reached(h.Listen)
 	}
 	return homeserver.Registration{ASToken: h.ASToken.Reveal(), HSToken: h.HSToken.Reveal(), ProxyURL: proxyURL}.YAML()
+}
+
+// isProxyURL tells whether a homeserver can send requests to the address.
+func isProxyURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Hostname() != "" && (u.Scheme == "http" || u.Scheme == "https") &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && !strings.ContainsFunc(text, unicode.IsSpace)
 }
 
 // token is the secret that the configuration holds, or that the file which it

@@ -161,6 +161,11 @@ func TestRevocationByHand(t *testing.T) {
 		status, body := p.revoke(t, wrong)
 		require.Equal(t, http.StatusBadRequest, status, body)
 	}
+	for _, wrong := range []string{`"room_id": ""}`, `"room_id": null}`, `"room_id": "#r:hs"}`, `"room_id": ["!r:hs"]}`,
+		`"room_id": "!r:hs"} {}`, `"room_id": "!r:hs"}}`} { // none of them may mean all rooms
+		status, body := p.revoke(t, fmt.Sprintf(`{"user_id": %q, `, p.home.User("ana"))+wrong)
+		require.Equal(t, http.StatusBadRequest, status, body)
+	}
 	form, _ := do(t, http.MethodPost, p.private+"/admin/revoke", fmt.Sprintf(`{"user_id": %q}`, p.home.User("ana")),
 		http.Header{"Content-Type": {"text/plain"}})
 	require.Equal(t, http.StatusUnsupportedMediaType, form.StatusCode, "a web page can send this")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
+	"strings"
 
 	"maunium.net/go/mautrix/id"
 
@@ -42,18 +44,28 @@ func (h revocations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var body struct {
-		UserID id.UserID `json:"user_id"`
-		RoomID id.RoomID `json:"room_id"`
-		Reason string    `json:"reason"`
+		UserID id.UserID       `json:"user_id"`
+		RoomID json.RawMessage `json:"room_id"`
+		Reason string          `json:"reason"`
 	}
+	var room id.RoomID
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRevocation))
-	// A misspelt room_id would mean all rooms.
+	// A misspelt room_id would mean all rooms, and so would an empty one.
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&body); err != nil {
+	err := decoder.Decode(&body)
+	if err == nil && body.RoomID != nil {
+		if err = json.Unmarshal(body.RoomID, &room); err == nil && !strings.HasPrefix(string(room), "!") {
+			err = errors.New("room_id is no room")
+		}
+	}
+	if err == nil && decoder.Decode(new(json.RawMessage)) != io.EOF {
+		err = errors.New("there is more than one object")
+	}
+	if err != nil {
 		http.Error(w, "the body must be JSON with user_id, and with room_id and reason if you like", http.StatusBadRequest)
 		return
 	}
-	n, err := h.grants.Revoke(r.Context(), focus.Whom{UserID: body.UserID, RoomID: body.RoomID}, body.Reason)
+	n, err := h.grants.Revoke(r.Context(), focus.Whom{UserID: body.UserID, RoomID: room}, body.Reason)
 	switch {
 	case errors.Is(err, focus.ErrWhom):
 		http.Error(w, "user_id is missing", http.StatusBadRequest)

@@ -234,20 +234,12 @@ func (h Homeserver) validate(m *Mistakes) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		m.add("homeserver.url", "holds more than scheme, host and path", example)
 	}
-	if h.ASToken != "" {
-		checkSecret(m, "homeserver.as_token", "", h.ASToken)
-	}
-	if h.HSToken != "" {
-		checkSecret(m, "homeserver.hs_token", "", h.HSToken)
-	}
+	h.validateTokens(m)
 	if h.Listen != "" {
 		checkAddress(m, "homeserver.listen", h.Listen, "127.0.0.1:8090")
 		if h.HSToken == "" && h.HSTokenFile == "" {
 			m.add("homeserver.hs_token", missing, "name a file that holds it in homeserver.hs_token_file; `passerelle registration focus` makes it")
 		}
-	}
-	if h.ASToken != "" && h.ASToken == h.HSToken {
-		m.add("homeserver.hs_token", "is the same as homeserver.as_token", "make another one with: openssl rand -hex 32")
 	}
 }
 

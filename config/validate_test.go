@@ -196,6 +196,8 @@ func TestValidateHomeserver(t *testing.T) {
 		{"homeserver.url: is not an address", with(func(h *config.Homeserver) { h.URL = "ws://127.0.0.1:8008" })},
 		{"homeserver.url: holds more than", with(func(h *config.Homeserver) { h.URL = "http://me@127.0.0.1:8008" })},
 		{"homeserver.as_token: is shorter than 32", with(func(h *config.Homeserver) { h.ASToken = "short" })},
+		{"homeserver.as_token: holds characters that do not travel in a header", with(func(h *config.Homeserver) { h.ASToken = goodSecret + " " })},
+		{"homeserver.hs_token: holds characters that do not travel in a header", with(func(h *config.Homeserver) { h.HSToken = "é" + goodSecret })},
 		{"homeserver.hs_token: can be guessed", with(func(h *config.Homeserver) { h.HSToken = "changeme-changeme-changeme-changeme" })},
 		{"homeserver.listen: is not an address to listen on", with(func(h *config.Homeserver) { h.Listen, h.HSToken = "8090", goodSecret })},
 		{"homeserver.hs_token: is missing", with(func(h *config.Homeserver) { h.Listen = "127.0.0.1:8090" })},

@@ -37,6 +37,6 @@ func (s *Signatures) KeyServers() int {
 
 // ReadKeys reads what a server answers that is asked for its keys.
 func ReadKeys(body []byte, server string, now time.Time) (int, time.Time, error) {
-	keys, until, err := readKeys(body, server, now)
+	_, keys, until, err := readKeys(body, server, now)
 	return len(keys), until, err
 }

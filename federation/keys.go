@@ -63,8 +63,10 @@ type keyring struct {
 
 // published is what is known of one server's keys.
 type published struct {
-	name string
-	keys map[id.KeyID]id.SigningKey
+	// name is in lower case, by which the server is asked; spelled is how it
+	// writes it itself, and so how it signs.
+	name, spelled string
+	keys          map[id.KeyID]id.SigningKey
 	// until is when they end, asked when the server was asked last, and failure
 	// what came of it, nil if it was good.
 	until, asked time.Time
@@ -78,8 +80,9 @@ func newKeyring(a *asker) *keyring {
 	return &keyring{asker: a, now: time.Now, known: map[string]*list.Element{}, order: list.New()}
 }
 
-// find returns the key that the server signs with now. Errors are
-// [ErrUnknownKey] and [ErrNoKeys].
+// find returns the key that the server signs with now. Whoever writes its name
+// otherwise than it does is not that server, but has it asked no oftener. Errors
+// are [ErrUnknownKey] and [ErrNoKeys].
 func (k *keyring) find(ctx context.Context, server string, key id.KeyID) (id.SigningKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -87,14 +90,14 @@ func (k *keyring) find(ctx context.Context, server string, key id.KeyID) (id.Sig
 	for {
 		now := k.now()
 		found, ok := p.keys[key]
-		ok = ok && now.Before(p.until)
+		ok = ok && p.spelled == server && now.Before(p.until)
 		switch due := !p.asked.Add(keysFor).After(now); {
 		case ok && !due:
 			return found, nil
 		case p.asking != nil:
 		case !now.Before(p.asked.Add(keysPause)):
 			// Whose client gives up must not fail those who wait, too.
-			k.fetch(context.WithoutCancel(ctx), p, server)
+			k.fetch(context.WithoutCancel(ctx), p)
 			continue
 		case ok:
 			return found, nil // asked for in vain a moment ago
@@ -147,7 +150,8 @@ func (k *keyring) of(name string) *published {
 
 // fetch asks the server for its keys, and lets go of the lock meanwhile. It ends
 // with the configured timeout.
-func (k *keyring) fetch(ctx context.Context, p *published, server string) {
+func (k *keyring) fetch(ctx context.Context, p *published) {
+	var spelled string
 	var keys map[id.KeyID]id.SigningKey
 	var until time.Time
 	err := errors.New("it was not asked to the end")
@@ -157,7 +161,7 @@ func (k *keyring) fetch(ctx context.Context, p *published, server string) {
 		k.mu.Lock()
 		p.asked, p.failure = k.now(), err
 		if err == nil {
-			p.keys, p.until = keys, until
+			p.spelled, p.keys, p.until = spelled, keys, until
 		}
 		close(p.asking)
 		p.asking = nil
@@ -167,41 +171,39 @@ func (k *keyring) fetch(ctx context.Context, p *published, server string) {
 	case err == nil && status != http.StatusOK:
 		err = fmt.Errorf("status %d", status)
 	case err == nil:
-		keys, until, err = readKeys(body, server, k.now())
+		spelled, keys, until, err = readKeys(body, p.name, k.now())
 	}
 }
 
-// readKeys reads a server's answer and returns the keys that it signs with now,
-// each of which has signed the answer, and until when they count. Old keys
-// (old_verify_keys) are good for old events, and for no request.
-func readKeys(body []byte, server string, now time.Time) (map[id.KeyID]id.SigningKey, time.Time, error) {
-	if !flatObject(body) {
-		return nil, time.Time{}, errors.New("its answer is not the JSON expected")
-	}
+// readKeys reads the answer of a server, whose name is in lower case. It returns
+// how that writes its name, the keys that it signs with now, each of which has
+// signed the answer, and until when they count. Old keys (old_verify_keys) are
+// good for old events, and for no request.
+func readKeys(body []byte, server string, now time.Time) (spelled string, keys map[id.KeyID]id.SigningKey, until time.Time, err error) {
 	var answer federation.ServerKeyResponse
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, time.Time{}, errors.New("its answer is not the JSON expected")
+	if !flatObject(body) || json.Unmarshal(body, &answer) != nil {
+		return "", nil, until, errors.New("its answer is not the JSON expected")
 	}
-	until := answer.ValidUntilTS.Time
+	until = answer.ValidUntilTS.Time
 	switch {
-	case answer.ServerName != server:
-		return nil, time.Time{}, errors.New("its keys are those of another server")
+	case strings.ToLower(answer.ServerName) != server:
+		return "", nil, until, errors.New("its keys are those of another server")
 	case !now.Before(until):
-		return nil, time.Time{}, errors.New("its keys have ended")
+		return "", nil, until, errors.New("its keys have ended")
 	case len(answer.VerifyKeys) > maxKeys:
-		return nil, time.Time{}, errors.New("it has too many keys")
+		return "", nil, until, errors.New("it has too many keys")
 	}
-	keys := map[id.KeyID]id.SigningKey{}
+	keys = map[id.KeyID]id.SigningKey{}
 	for name, key := range answer.VerifyKeys {
 		_, old := answer.OldVerifyKeys[name]
-		if !old && validKey(name, key.Key) && signutil.VerifyJSON(server, name, key.Key, answer.Raw) == nil {
+		if !old && validKey(name, key.Key) && signutil.VerifyJSON(answer.ServerName, name, key.Key, answer.Raw) == nil {
 			keys[name] = key.Key
 		}
 	}
 	if len(keys) == 0 {
-		return nil, time.Time{}, errors.New("none of its keys has signed its answer")
+		return "", nil, until, errors.New("none of its keys has signed its answer")
 	}
-	return keys, earlier(until, now.Add(maxKeysFor)), nil
+	return answer.ServerName, keys, earlier(until, now.Add(maxKeysFor)), nil
 }
 
 // validKey tells whether a key can be verified with. crypto/ed25519 panics on

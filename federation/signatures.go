@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -116,7 +117,7 @@ func (s *Signatures) verify(ctx context.Context, r SignedRequest) (string, []byt
 		return "", nil, err
 	case header.destination != s.server:
 		return "", nil, ErrOtherDestination
-	case header.origin == s.server || !s.policy.Access(header.origin).Join:
+	case strings.EqualFold(header.origin, s.server) || !s.policy.Access(header.origin).Join:
 		return "", nil, ErrNotAllowed // our own users do not come this way
 	case !flatObject(r.Body):
 		return "", nil, ErrContent

@@ -105,6 +105,7 @@ func TestSignedRequestRefused(t *testing.T) {
 		"a server of no rule":    {sign: func(r *federationtest.Request) { r.Origin = "localhost:" + h.Port() }, want: federation.ErrNotAllowed},
 		"no server":              {sign: func(r *federationtest.Request) { r.Origin = "127.0.0.1:x" }, want: federation.ErrNotAllowed},
 		"our own name":           {sign: func(r *federationtest.Request) { r.Origin = ownServer }, want: federation.ErrNotAllowed},
+		"ours, otherwise spelt":  {sign: func(r *federationtest.Request) { r.Origin = "OWN.example" }, want: federation.ErrNotAllowed},
 		"in another's name":      {sign: func(r *federationtest.Request) { r.Origin = other.Name() }, want: federation.ErrNoKeys}, // its certificate is not trusted here
 		"a key of nobody":        {key: stranger, want: federation.ErrUnknownKey, asked: 1},
 		"a key by another name":  {key: stranger, change: replace(string(stranger.ID), string(h.Key().ID)), want: federation.ErrSignature, asked: 1},

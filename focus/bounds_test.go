@@ -108,6 +108,22 @@ func TestAPlaceIsFreeWhenItsHolderHasLeft(t *testing.T) {
 	})
 }
 
+// A clock that is set back keeps no place for longer.
+func TestAPlaceIsNotKeptByAClock(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		now := time.Now()
+		w.SetClock(func() time.Time { return now })
+		w.bound(matrixrtc.Bounds{MaxParticipants: 1}, matrixrtc.Bounds{})
+		one, two := w.grantTo(t, "@ana:own.example", "1"), w.grantTo(t, "@ana:own.example", "2")
+		require.NoError(t, w.admit(t, one))
+		now = now.Add(-10 * time.Second)
+		require.ErrorIs(t, w.admit(t, two), focus.ErrFull, "another process may be that much behind")
+		now = now.Add(-time.Hour)
+		require.NoError(t, w.admit(t, two))
+	})
+}
+
 // As many connect at once as may, whichever process they ask.
 func TestNoMoreGetInAtOnceThanMay(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {

@@ -53,7 +53,7 @@ func (m *milliseconds) UnmarshalJSON(data []byte) error {
 	// With an error it is infinite, or data was no number.
 	n, err := strconv.ParseFloat(string(data), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return &json.UnmarshalTypeError{Value: "not a number", Field: "delay_timeout"}
+		return &json.UnmarshalTypeError{Value: "not a number"} // the decoder says of what
 	}
 	switch {
 	case n >= float64(maxMilliseconds):

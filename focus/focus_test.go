@@ -120,7 +120,11 @@ func (w *world) End(_ context.Context, room matrixrtc.SFURoom) error {
 	return nil
 }
 
-func (w *world) Cut(_ matrixrtc.SFURoom, who matrixrtc.Identity) { w.cut = append(w.cut, who) }
+func (w *world) Cut(_ matrixrtc.SFURoom, who matrixrtc.Identity) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = append(w.cut, who)
+}
 
 // SFUEvent implements focus.Observer.
 func (w *world) SFUEvent(ctx context.Context, e matrixrtc.SFUEvent) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"passerelle/focus/matrixrtc"
 )
 
@@ -36,14 +38,17 @@ func (s *Service) EndLongCalls(ctx context.Context, after matrixrtc.SFURoom) (ne
 	if len(calls) == maxCalls {
 		next = calls[len(calls)-1].Room
 	}
+	var ending errgroup.Group
+	ending.SetLimit(removals)
 	for _, call := range calls {
 		longest := s.boundsOf(call.StartedBy).Longest
 		if longest == 0 || s.now().Sub(call.StartedAt) < longest {
 			continue
 		}
-		if err := s.endCall(ctx, call, longest); err != nil {
-			return after, err
-		}
+		ending.Go(func() error { return s.endCall(ctx, call, longest) })
+	}
+	if err := ending.Wait(); err != nil {
+		return after, err
 	}
 	return next, nil
 }

@@ -115,7 +115,7 @@ func TestRelayByURLAlone(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, status, body)
 		require.Contains(t, body, "M_NOT_FOUND")
 		named := strings.Replace(vouchedRequest, "{", `{"server_name":"friend.example",`, 1)
-		for _, url := range []string{"wss://u@sfu.friend.example", "file:///etc/passwd", "wss://sfu.friend.example?x", "x"} {
+		for _, url := range []string{"wss://u@sfu.friend.example", "file:///etc/passwd", "https://sfu.friend.example", "wss://sfu.friend.example?x", "x"} {
 			status, body = proxied.ask(t, with(), strings.Replace(named, "wss://rtc.own.example/prefix", url, 1))
 			require.Equal(t, http.StatusBadRequest, status, body)
 			require.Contains(t, body, `"url is not the address of a media server"`)

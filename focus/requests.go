@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -131,11 +132,19 @@ func decode(body io.Reader, into any) error {
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return mautrix.MNotJSON.WithMessage(fmt.Sprintf("%s has the wrong type: %s", cmp.Or(mismatch.Field, "the request"), mismatch.Value))
+			return mautrix.MNotJSON.WithMessage(fmt.Sprintf("%s has the wrong type: %s", cmp.Or(jsonKey(mismatch.Field), "the request"), mismatch.Value))
 		}
 		return mautrix.MNotJSON.WithMessage("the request is not JSON")
 	}
 	return nil
+}
+
+// jsonKey is the key as it stands in the request: the names of embedded structs,
+// which encoding/json adds, stand nowhere in it. Only they have capitals.
+func jsonKey(field string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(field, "."), func(part string) bool {
+		return strings.ContainsFunc(part, unicode.IsUpper)
+	}), ".")
 }
 
 func decodeLegacy(body io.Reader) (*tokenRequest, error) {

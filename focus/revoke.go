@@ -94,6 +94,9 @@ func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matri
 		err := s.holdTo(ctx, standing.Holder(room, who), onSFU)
 		if errors.Is(err, errRulesSilent) {
 			s.log.Debug().Err(err).Msg("What a participant may do is not known")
+			if last := s.lastKnown(standing); last.Publish != onSFU {
+				s.allow(ctx, standing.SFU, room, who, last.Publish)
+			}
 			return nil
 		}
 		return err

@@ -131,18 +131,22 @@ func (s *Service) allow(ctx context.Context, sfu string, room matrixrtc.SFURoom,
 	}
 }
 
-// keepTo holds what the SFU says of a participant against the row. LiveKit ends
-// the tracks of a source that was taken, but it believes its clients which
-// source a track is from: who is known to be limited and still sends something
-// else gets no further.
-func (s *Service) keepTo(ctx context.Context, room WatchedRoom, p matrixrtc.Participant, publish matrixrtc.Sources) error {
+// keepTo holds what the SFU says of a participant against the rights, and the
+// row, which was read before: a token that was asked for while rights changed
+// has written those of before. What does not agree is looked at anew, since by
+// now it may. LiveKit ends the tracks of a source that was taken, but it believes
+// its clients which source a track is from: who is known to be limited and still
+// sends something else gets no further.
+func (s *Service) keepTo(ctx context.Context, room WatchedRoom, p matrixrtc.Participant, known WatchedParticipant) error {
+	rights, err := s.rightsOf(ctx, Holder{Slot: room.Slot, UserID: known.UserID, ServerName: known.ServerName})
+	changed := err == nil && (!rights.Join || rights.Publish != known.Publish)
 	switch {
-	case p.Publish != publish:
-		s.allow(ctx, room.SFU, room.Room, p.Identity, publish)
-	case p.Sends&^publish != 0:
+	case changed || p.Publish != known.Publish:
+		return s.recheck(ctx, room.Room, p.Identity, p.JoinedAt, p.Publish)
+	case p.Sends&^known.Publish != 0:
 		s.log.Warn().Msg("A participant sends what it may not, under another name, and is removed")
 		s.metrics.disguised.Inc()
-		_, err := s.Revoke(ctx, Whom{SFURoom: room.Room, Identity: p.Identity}, "sent "+(p.Sends&^publish).String()+" under another name")
+		_, err := s.Revoke(ctx, Whom{SFURoom: room.Room, Identity: p.Identity}, "sent "+(p.Sends&^known.Publish).String()+" under another name")
 		return err
 	}
 	return nil

@@ -65,14 +65,19 @@ func (s *Store) Connected(ctx context.Context, room id.RoomID, after Holder, lim
 const seatKept = 30 * time.Second
 
 const (
-	// The SFU's clock shows whole seconds.
+	// The SFU's clock shows whole seconds. Who was let in at a time that has not
+	// come yet was so before a clock was set back, or by another process whose
+	// clock is a little ahead.
 	hasSeat = `(EXISTS (SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.state = 'joined')
-		OR g.admitted_at > $2 AND NOT EXISTS (SELECT 1 FROM call_participant p
+		OR g.admitted_at > $2 AND g.admitted_at < $4 AND NOT EXISTS (SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.joined_at > g.admitted_at - 1000))`
 	countSeats = `
 		SELECT COUNT(CASE WHEN g.identity = $3 THEN 1 END), COUNT(*)
 		FROM call_grant g WHERE g.sfu_room = $1 AND NOT g.revoked AND ` + hasSeat
+	// It makes others who take a seat wait, and nobody who only refers to the
+	// session, as a new grant does: that one may have a row that is needed here.
+	lockSeats   = `SELECT sfu_room FROM call_session WHERE sfu_room = $1 FOR NO KEY UPDATE`
 	setAdmitted = `UPDATE call_grant SET admitted_at = $3 WHERE sfu_room = $1 AND identity = $2`
 )
 
@@ -83,12 +88,12 @@ func (s *Store) TakeSeat(ctx context.Context, room matrixrtc.SFURoom, who matrix
 	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		if s.db.Dialect == dbutil.Postgres {
 			// One after the other; SQLite has one writer anyway.
-			if _, err := s.db.Exec(ctx, lockSession, room); err != nil {
+			if _, err := s.db.Exec(ctx, lockSeats, room); err != nil {
 				return err
 			}
 		}
 		var own, taken int
-		err := s.db.QueryRow(ctx, countSeats, room, now.Add(-seatKept).UnixMilli(), who).Scan(&own, &taken)
+		err := s.db.QueryRow(ctx, countSeats, room, now.Add(-seatKept).UnixMilli(), who, now.Add(seatKept).UnixMilli()).Scan(&own, &taken)
 		switch {
 		case err != nil:
 			return err

@@ -73,20 +73,24 @@ func (s *Store) TrimGrants(ctx context.Context, user id.UserID) error {
 	if !s.written.due(user) {
 		return nil
 	}
-	err := s.db.DoTxn(ctx, nil, func(ctx context.Context) error { return s.trimUser(ctx, user) })
-	if err != nil {
+	if err := s.trimUser(ctx, user); err != nil {
 		return fmt.Errorf("trim grants: %w", err)
 	}
 	return nil
 }
 
-// trimUser deletes the oldest grants of one user, and the sessions that were
-// there for them alone.
+// trimUser deletes the oldest grants of one user, and then the sessions that
+// were there for them alone: in two steps, since others take a session first and
+// its grants later. What a crash leaves between the two the sweep finds.
 func (s *Store) trimUser(ctx context.Context, user id.UserID) error {
 	rooms, err := s.trimmedRooms(ctx, user)
-	if err != nil {
+	if err != nil || len(rooms) == 0 {
 		return err
 	}
+	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error { return s.trimSessions(ctx, rooms) })
+}
+
+func (s *Store) trimSessions(ctx context.Context, rooms map[matrixrtc.SFURoom]int64) error {
 	for _, room := range slices.Sorted(maps.Keys(rooms)) {
 		if s.db.Dialect == dbutil.Postgres {
 			if _, err := s.db.Exec(ctx, lockSession, room); err != nil {

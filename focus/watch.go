@@ -116,7 +116,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 		if known, ok := missing[p.SID]; ok {
 			delete(missing, p.SID)
 			if known.Living {
-				if err := s.keepTo(ctx, room, p, known.Publish); err != nil {
+				if err := s.keepTo(ctx, room, p, known); err != nil {
 					return err
 				}
 				continue

@@ -27,9 +27,6 @@ const (
 	// to us when the user already asks for a token: joins travel from server
 	// to server, requests go straight.
 	raceFor = 3 * time.Second
-	// maxRaces bounds how many "no" are asked again at one time; strangers who
-	// ask for rooms that they are not in must not cost the homeserver more.
-	maxRaces = 64
 )
 
 // Membership says who is in a room, as our own homeserver sees it. It is safe
@@ -39,8 +36,8 @@ type Membership struct {
 	server string
 	log    zerolog.Logger
 	asking singleflight.Group
-	races  chan struct{} // holds a value for each "no" that is asked again
-	silent atomic.Bool   // the last question had no answer
+	races  races
+	silent atomic.Bool // the last question had no answer
 
 	mu      sync.Mutex
 	answers map[string]time.Time // until when the "yes" counts
@@ -50,7 +47,7 @@ type Membership struct {
 func NewMembership(client *Client, server string, log zerolog.Logger) *Membership {
 	return &Membership{
 		client: client, server: server, log: log,
-		races: make(chan struct{}, maxRaces), answers: map[string]time.Time{},
+		races: races{of: map[string]int{}}, answers: map[string]time.Time{},
 	}
 }
 
@@ -112,12 +109,11 @@ func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user 
 	if joined || !mayChange(err) || m.isLocal(user) {
 		return joined, err
 	}
-	select {
-	case m.races <- struct{}{}:
-		defer func() { <-m.races }()
-	default:
+	leave, ok := m.races.enter(user)
+	if !ok {
 		return false, err
 	}
+	defer leave()
 	for pause := 100 * time.Millisecond; !joined && mayChange(err); pause = min(2*pause, time.Second) {
 		// Half of the pause to one and a half: clients that were invited
 		// together ask together.

@@ -316,7 +316,30 @@ func TestManyStrangers(t *testing.T) {
 			})
 		}
 		asking.Wait()
-		require.Less(t, f.count(), 400+64*8)
+		require.Less(t, f.count(), 400+16*8)
+	})
+}
+
+// TestStrangersOfOneServer do not keep the users of another from being waited for.
+func TestStrangersOfOneServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		m := membership(&fake{answer: func(r *http.Request) (int, string) {
+			return 200, fmt.Sprintf(`{"joined":%t}`, r.URL.Query().Get("mxid") == string(bo) && time.Since(began) > time.Second)
+		}})
+		var asking sync.WaitGroup
+		for n := range 400 {
+			asking.Go(func() {
+				server := []string{"evil.example", "EVIL.example"}[n%2]
+				_, err := m.Joined(t.Context(), room, id.UserID(fmt.Sprintf("@u%d:%s", n, server)))
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		joined, err := m.Joined(t.Context(), room, bo)
+		asking.Wait()
+		require.NoError(t, err)
+		require.True(t, joined)
 	})
 }
 

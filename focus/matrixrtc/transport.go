@@ -20,8 +20,8 @@ type Transport struct {
 	scheme, host, path string
 }
 
-// ParseTransport reads an address: ws, wss, http or https, a host, maybe a port
-// and a path, and nothing else.
+// ParseTransport reads an address: ws or wss, a host, maybe a port and a path,
+// and nothing else.
 func ParseTransport(address string) (Transport, error) {
 	if len(address) > maxTransport {
 		return Transport{}, ErrTransport
@@ -32,9 +32,9 @@ func ParseTransport(address string) (Transport, error) {
 	}
 	host := strings.ToLower(u.Host)
 	switch u.Scheme {
-	case "wss", "https":
+	case "wss":
 		host = strings.TrimSuffix(host, ":443")
-	case "ws", "http":
+	case "ws":
 		host = strings.TrimSuffix(host, ":80")
 	default:
 		return Transport{}, ErrTransport
