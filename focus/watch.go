@@ -2,7 +2,7 @@ package focus
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,6 +52,7 @@ func (s *Service) watch(ctx context.Context) error {
 // where the next round starts: empty for the beginning. It must not be called
 // while it, or [Service.Run], runs.
 func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next matrixrtc.SFURoom, err error) {
+	began := s.now()
 	// The rows first: who comes after that is new in the answer, not missing.
 	rooms, err := s.store.Watched(ctx, after, s.now().Add(-watchFresh), watchRooms)
 	if err != nil {
@@ -68,8 +69,9 @@ func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next 
 		asking.Go(func() error {
 			sfu := s.sfus[room.SFU]
 			if sfu == nil {
-				failures[i] = fmt.Errorf("there is no SFU %q", room.SFU)
-				return nil
+				// This process does not have it any more; the door would take them
+				// to this one.
+				sfu = s.sfus[s.home]
 			}
 			answers[i], failures[i] = sfu.Participants(ctx, room.Room)
 			return nil
@@ -83,7 +85,7 @@ func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next 
 			s.keepMisses(seen, room)
 			continue
 		}
-		if failure := s.compare(ctx, room, answers[i], seen); failure != nil {
+		if failure := s.compare(ctx, room, answers[i], began, seen); failure != nil {
 			err = failure
 		}
 	}
@@ -100,9 +102,8 @@ func (s *Service) keepMisses(into misses, room WatchedRoom) {
 	}
 }
 
-// compare holds one answer against the rows.
-func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, seen misses) error {
-	now := s.now()
+// compare holds one answer, to a question from after began, against the rows.
+func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, began time.Time, seen misses) error {
 	missing := room.Joined
 	for _, p := range present {
 		if !p.Joined {
@@ -126,6 +127,9 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			}
 			continue
 		}
+		if err := s.store.Reopen(ctx, room.Room, p.SID, began); err != nil {
+			return err
+		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
 			ID: "poll", Type: matrixrtc.ParticipantJoined, Room: room.Room, At: p.JoinedAt,
 			Identity: p.Identity, ParticipantSID: p.SID, Publish: p.Publish,
@@ -134,8 +138,14 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			return err
 		}
 	}
+	return s.missed(ctx, room.Room, missing, seen)
+}
+
+// missed takes in who was not in an answer, by their connections.
+func (s *Service) missed(ctx context.Context, room matrixrtc.SFURoom, missing map[string]WatchedParticipant, seen misses) error {
+	now := s.now()
 	for sid, who := range missing {
-		key := miss{room.Room, sid}
+		key := miss{room, sid}
 		since, again := s.misses[key]
 		if !again {
 			since = now
@@ -145,7 +155,8 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			continue
 		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
-			ID: "poll", Type: matrixrtc.ParticipantLeft, Room: room.Room, At: now,
+			// The same may be concluded again, once it was taken back.
+			ID: "poll " + strconv.FormatInt(now.UnixMilli(), 10), Type: matrixrtc.ParticipantLeft, Room: room, At: now,
 			Identity: who.Identity, ParticipantSID: sid, Reason: ReasonMissing,
 		})
 		if err != nil {
