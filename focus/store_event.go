@@ -134,9 +134,11 @@ const (
 )
 
 const (
-	sweepSeen   = `DELETE FROM webhook_seen WHERE seen_at < $1`
+	sweepSeen = `DELETE FROM webhook_seen WHERE seen_at < $1`
+	// With a row goes its term, and then tokens of before its revocation are as
+	// good as those of after; so it stays until none of them lives.
 	sweepGrants = `
-		DELETE FROM call_grant WHERE expires_at < $1 AND NOT EXISTS (
+		DELETE FROM call_grant WHERE expires_at < $1 AND COALESCE(revoked_at, 0) < $1 AND NOT EXISTS (
 			SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = call_grant.sfu_room AND p.identity = call_grant.identity AND p.state = 'joined')`
 	sweepParticipants = `DELETE FROM call_participant WHERE state = 'left' AND left_at < $1`
