@@ -36,7 +36,14 @@ type miss struct {
 }
 
 // misses are when each was first missed. Only the watch uses them.
-type misses map[miss]time.Time
+type misses struct {
+	// A pass over all rooms may take several rounds: those of the one before, and
+	// those of this one, in which each room has its turn once.
+	before, now map[miss]time.Time
+}
+
+// pass begins another pass.
+func (m *misses) pass() { m.before, m.now = m.now, map[miss]time.Time{} }
 
 // watch asks for the rooms in use, until ctx is done.
 func (s *Service) watch(ctx context.Context) error {
@@ -78,32 +85,34 @@ func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next 
 		})
 	}
 	_ = asking.Wait()
-	seen := misses{}
+	if after == "" || s.misses.now == nil {
+		s.misses.pass()
+	}
 	for i, room := range rooms {
 		if failures[i] != nil {
 			err = failures[i]
-			s.keepMisses(seen, room)
+			s.keepMisses(room)
 			continue
 		}
-		if failure := s.compare(ctx, room, answers[i], began, seen); failure != nil {
+		if failure := s.compare(ctx, room, answers[i], began); failure != nil {
 			err = failure
 		}
 	}
-	s.misses = seen
 	return next, err
 }
 
 // keepMisses carries over what was missed in a room that could not be asked.
-func (s *Service) keepMisses(into misses, room WatchedRoom) {
+func (s *Service) keepMisses(room WatchedRoom) {
 	for sid := range room.Joined {
-		if since, ok := s.misses[miss{room.Room, sid}]; ok {
-			into[miss{room.Room, sid}] = since
+		key := miss{room.Room, sid}
+		if since, ok := s.misses.before[key]; ok {
+			s.misses.now[key] = since
 		}
 	}
 }
 
 // compare holds one answer, to a question from after began, against the rows.
-func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, began time.Time, seen misses) error {
+func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, began time.Time) error {
 	missing := room.Joined
 	for _, p := range present {
 		if !p.Joined {
@@ -138,20 +147,20 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			return err
 		}
 	}
-	return s.missed(ctx, room.Room, missing, seen)
+	return s.missed(ctx, room.Room, missing)
 }
 
 // missed takes in who was not in an answer, by their connections.
-func (s *Service) missed(ctx context.Context, room matrixrtc.SFURoom, missing map[string]WatchedParticipant, seen misses) error {
+func (s *Service) missed(ctx context.Context, room matrixrtc.SFURoom, missing map[string]WatchedParticipant) error {
 	now := s.now()
 	for sid, who := range missing {
 		key := miss{room, sid}
-		since, again := s.misses[key]
+		since, again := s.misses.before[key]
 		if !again {
 			since = now
 		}
 		if now.Sub(since) < missedFor {
-			seen[key] = since
+			s.misses.now[key] = since
 			continue
 		}
 		err := s.found(ctx, matrixrtc.SFUEvent{

@@ -2,6 +2,7 @@ package focus_test
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -246,6 +247,36 @@ func TestRowsOfAnSFUThatIsGone(t *testing.T) {
 		w.round(t)
 		clock = clock.Add(6 * time.Second)
 		w.round(t)
+		require.Equal(t, "left", participants(t, db)["PA_1"])
+	})
+}
+
+// With more rooms in use than one round asks for, who is missed in one round is
+// remembered until that room's next turn.
+func TestMissesOfManyRooms(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		clock := time.Now()
+		w.SetClock(func() time.Time { return clock })
+		_ = w.grantAna(t)
+		w.joins(t, "PA_1", ana)
+		for n := range 1000 {
+			_, err := db.Exec(t.Context(), "INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at) VALUES ($1, $1, '', $2, $2)",
+				strconv.Itoa(n), clock.UnixMilli())
+			require.NoError(t, err)
+		}
+		pass := func() (rounds int) {
+			for next := matrixrtc.SFURoom(""); rounds == 0 || next != ""; rounds++ {
+				clock = clock.Add(2 * time.Second)
+				var err error
+				next, err = w.Reconcile(t.Context(), next)
+				require.NoError(t, err)
+			}
+			return rounds
+		}
+		require.Equal(t, 3, pass())
+		require.Equal(t, "joined", participants(t, db)["PA_1"])
+		_ = pass()
 		require.Equal(t, "left", participants(t, db)["PA_1"])
 	})
 }
