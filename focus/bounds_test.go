@@ -108,6 +108,21 @@ func TestAPlaceIsFreeWhenItsHolderHasLeft(t *testing.T) {
 	})
 }
 
+// Nor is it kept for an hour when the clock is set back by one.
+func TestAPlaceWhenTheClockIsSetBack(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		now := time.Now().Add(time.Hour)
+		w.SetClock(func() time.Time { return now })
+		w.bound(matrixrtc.Bounds{MaxParticipants: 1}, matrixrtc.Bounds{})
+		one, two := w.grantTo(t, "@ana:own.example", "1"), w.grantTo(t, "@ana:own.example", "2")
+		require.NoError(t, w.admit(t, one))
+		require.ErrorIs(t, w.admit(t, two), focus.ErrFull)
+		now = now.Add(-time.Hour)
+		require.NoError(t, w.admit(t, two), "the first has never come")
+	})
+}
+
 // As many connect at once as may, whichever process they ask.
 func TestNoMoreGetInAtOnceThanMay(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {

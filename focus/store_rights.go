@@ -65,10 +65,11 @@ func (s *Store) Connected(ctx context.Context, room id.RoomID, after Holder, lim
 const seatKept = 30 * time.Second
 
 const (
-	// The SFU's clock shows whole seconds.
+	// The SFU's clock shows whole seconds. A place from the future is from before a
+	// clock was set back, and would be kept until that time comes.
 	hasSeat = `(EXISTS (SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.state = 'joined')
-		OR g.admitted_at > $2 AND NOT EXISTS (SELECT 1 FROM call_participant p
+		OR g.admitted_at > $2 AND g.admitted_at < $4 AND NOT EXISTS (SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.joined_at > g.admitted_at - 1000))`
 	countSeats = `
 		SELECT COUNT(CASE WHEN g.identity = $3 THEN 1 END), COUNT(*)
@@ -88,7 +89,7 @@ func (s *Store) TakeSeat(ctx context.Context, room matrixrtc.SFURoom, who matrix
 			}
 		}
 		var own, taken int
-		err := s.db.QueryRow(ctx, countSeats, room, now.Add(-seatKept).UnixMilli(), who).Scan(&own, &taken)
+		err := s.db.QueryRow(ctx, countSeats, room, now.Add(-seatKept).UnixMilli(), who, now.Add(seatKept).UnixMilli()).Scan(&own, &taken)
 		switch {
 		case err != nil:
 			return err
