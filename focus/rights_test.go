@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,12 +25,15 @@ const everything = matrixrtc.AllSources
 
 // rules are those of rooms, as somebody who reads their events would tell them.
 type rules struct {
+	mu     sync.Mutex
 	of     map[id.UserID]matrixrtc.Rights // nil is unknown
 	silent error
 	asked  []matrixrtc.SlotKey
 }
 
 func (r *rules) Rights(_ context.Context, slot matrixrtc.SlotKey, user id.UserID) (matrixrtc.Rights, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.asked = append(r.asked, slot)
 	rights, known := r.of[user]
 	return rights, known || r.of != nil, r.silent
@@ -250,6 +254,7 @@ func TestChangesAreFollowed(t *testing.T) {
 		for n := range 5000 { // rooms of others, more than are kept in mind
 			w.RulesChanged(id.RoomID(fmt.Sprint("!", n)))
 		}
+		require.Len(t, allowed(), 2)
 		r.of["@ana:own.example"] = matrixrtc.Rights{Join: true}
 		w.RulesChanged("!roomid:example.com")
 		require.Len(t, allowed(), 3)
@@ -258,7 +263,9 @@ func TestChangesAreFollowed(t *testing.T) {
 		r.of["@ana:own.example"] = matrixrtc.Rights{Join: true, Publish: matrixrtc.Camera}
 		w.RightsChanged()
 		require.Len(t, allowed(), 3)
+		r.mu.Lock()
 		r.silent = nil
+		r.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		require.Equal(t, "@ana:own.example:DEV [camera]", allowed()[3])
 		cancel()
