@@ -167,6 +167,13 @@ func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
 		MaxOpenConns: c.Database.MaxOpenConns,
 		Log:          log,
 	}
+	if options.Type == migrations.SQLite && options.Path != "" {
+		unlock, err := migrations.Lock(options.Path)
+		if err != nil {
+			return err
+		}
+		a.life.onStop("lock of the database", func(context.Context) error { return unlock() })
+	}
 	if a.database, err = migrations.Open(ctx, options); err != nil {
 		return err
 	}

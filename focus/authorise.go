@@ -199,5 +199,5 @@ func (s *Service) record(ctx context.Context, g GrantRow) (term int64, err error
 	if term, err = s.store.PutGrant(ctx, g); err != nil {
 		return 0, err
 	}
-	return term, s.store.TrimGrants(ctx, g.Member.UserID)
+	return term, s.store.TrimGrants(ctx, g.Member.UserID, g.IssuedAt)
 }

@@ -40,10 +40,18 @@ func newBatch[Row any](write func(context.Context, []Row) error) *batch[Row] {
 // its row back.
 func (b *batch[Row]) put(ctx context.Context, row Row) error {
 	own := &queued[Row]{row: row, done: make(chan error, 1)}
-	select {
-	case b.waiting <- own:
-	case <-ctx.Done():
-		return ctx.Err()
+	for queued := false; !queued; {
+		select {
+		case b.waiting <- own:
+			queued = true
+		case b.turn <- struct{}{}:
+			// The queue may be full of rows whose owners have all given up: then
+			// there is nobody else to write them.
+			b.writeSome(context.WithoutCancel(ctx))
+			<-b.turn
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	for {
 		select {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -85,5 +86,29 @@ func TestACallerThatGivesUpHoldsNobodyUp(t *testing.T) {
 		synctest.Wait()
 		close(release)
 		putting.Wait()
+	})
+}
+
+// A database that stalled while more asked than fit into the queue, and all of
+// them gave up: the next one is served all the same.
+func TestAQueueOfThoseWhoGaveUpIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		b := newBatch(func(context.Context, []int) error { <-release; return nil })
+		ctx, giveUp := context.WithCancel(t.Context())
+		var putting sync.WaitGroup
+		for i := range 6 * maxBatch {
+			putting.Go(func() { _ = b.put(ctx, i) })
+		}
+		synctest.Wait()
+		giveUp()
+		close(release)
+		putting.Wait()
+		for len(b.waiting) < cap(b.waiting) { // how many are left is chance
+			b.waiting <- &queued[int]{done: make(chan error, 1)}
+		}
+		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, b.put(soon, -1))
 	})
 }

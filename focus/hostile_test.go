@@ -116,7 +116,7 @@ func TestTheNewestGrantsStay(t *testing.T) {
 				Ensured: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour),
 			})
 			require.NoError(t, err)
-			require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example"))
+			require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example", time.Now()))
 		}
 		put(0)
 		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "1", Type: matrixrtc.ParticipantJoined,
@@ -155,7 +155,7 @@ func TestAGrantGivenMeanwhileStays(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for range 24 {
-		require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example"))
+		require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example", time.Now()))
 	}
 	other, err := db.RawDB.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestAGrantGivenMeanwhileStays(t *testing.T) {
 		can_publish, may_create, issued_at, expires_at) VALUES ('left', 'bo', '@bo:own.example', '', '', '', '', true, true, 1, 2)`)
 	require.NoError(t, err)
 	trimmed := make(chan error, 1)
-	go func() { trimmed <- w.store.TrimGrants(t.Context(), "@ana:own.example") }()
+	go func() { trimmed <- w.store.TrimGrants(t.Context(), "@ana:own.example", time.Now()) }()
 	require.Eventually(t, func() bool {
 		var waiting int
 		err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity

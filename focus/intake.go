@@ -53,11 +53,14 @@ func (s *Service) tell(ctx context.Context, e matrixrtc.SFUEvent) {
 	}
 }
 
+// reasonRestarted is the reason of those whose SFU is another one.
+const reasonRestarted = "SFU_RESTARTED"
+
 // SFURestarted records that the SFU lost its memory: whoever was connected is
 // not any more, and comes back as a new connection.
 func (s *Service) SFURestarted(ctx context.Context) error {
 	s.ensured.forgetAll()
-	if err := s.store.CloseParticipants(ctx, "SFU_RESTARTED", s.now()); err != nil {
+	if err := s.store.CloseParticipants(ctx, reasonRestarted, s.now()); err != nil {
 		return fmt.Errorf("record the SFU's restart: %w", err)
 	}
 	return nil

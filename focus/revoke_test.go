@@ -2,6 +2,7 @@ package focus_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -176,4 +177,43 @@ func TestARoomIsMovedFromAnSFUThatIsGone(t *testing.T) {
 		require.Equal(t, "embedded", standing.SFU)
 		require.Equal(t, 3, standing.Epoch, "a token request moves it as well")
 	})
+}
+
+// The row of a grant that was taken back goes with the years, or when its holder
+// asks for others without end. Its term must outlive the tokens of before.
+func TestATermOutlivesItsTokens(t *testing.T) {
+	for name, forget := range map[string]func(t *testing.T, w *world){
+		"trimmed": func(t *testing.T, w *world) {
+			at := time.Now().Add(time.Minute)
+			for n := range 130 {
+				who := matrixrtc.Identity(strconv.Itoa(n))
+				_, err := w.store.PutGrant(t.Context(), focus.GrantRow{
+					Grant: matrixrtc.Grant{Room: "other", Identity: who}, Slot: matrixrtc.SlotKey{RoomID: "!o", SlotID: "s"},
+					Member:     matrixrtc.Member{UserID: "@ana:own.example", DeviceID: "DEV", ID: string(who)},
+					Membership: "unverified", SFU: "embedded", ServerName: "own.example", IssuedAt: at, ExpiresAt: at.Add(time.Hour),
+				})
+				require.NoError(t, err)
+				require.NoError(t, w.store.TrimGrants(t.Context(), "@ana:own.example", at))
+			}
+		},
+		"swept": func(t *testing.T, w *world) {
+			_, err := w.db.Exec(t.Context(), "UPDATE call_grant SET expires_at = 1")
+			require.NoError(t, err)
+			require.NoError(t, w.store.Sweep(t.Context(), time.Now()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+				w := newWorld(t, db)
+				before := w.grantAna(t)
+				w.revokeAna(t)
+				forget(t, w)
+				after := w.grantAna(t)
+				require.NoError(t, w.admit(t, after))
+				require.ErrorIs(t, w.admit(t, before), focus.ErrNotAdmitted)
+				require.NoError(t, w.store.Sweep(t.Context(), time.Now().Add(48*time.Hour)))
+				require.Equal(t, 0, count(t, db, "call_grant"), "not for ever")
+			})
+		})
+	}
 }

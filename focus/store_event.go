@@ -14,8 +14,8 @@ const (
 	// A row exists for rooms of ours alone; events of other rooms change none.
 	knowsSession = `SELECT COUNT(*) FROM call_session WHERE sfu_room = $1`
 
-	// A left row is never opened again: the SFU makes a new SID for every
-	// connection, so a join that arrives after its leave is late, not new.
+	// A left row is not opened again by a report: the SFU makes a new SID for
+	// every connection, so a join that arrives after its leave is late, not new.
 	putJoined = `
 		INSERT INTO call_participant (sfu_room, participant_sid, identity, state, joined_at)
 		VALUES ($1, $2, $3, 'joined', $4)
@@ -28,9 +28,16 @@ const (
 		WHERE call_participant.state = 'joined'`
 	isJoined = `
 		SELECT COUNT(*) > 0 FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2 AND state = 'joined'`
+	// The SFU's clock shows whole seconds. Who came later is in a room of the same
+	// name that was made after the one that finished.
 	closeRoom = `
 		UPDATE call_participant SET state = 'left', left_at = $2, leave_reason = 'ROOM_CLOSED'
-		WHERE sfu_room = $1 AND state = 'joined'`
+		WHERE sfu_room = $1 AND state = 'joined' AND joined_at < $3`
+	// Nobody reported these ends: they were concluded, and the SFU may know better.
+	reopen = `
+		UPDATE call_participant SET state = 'joined', left_at = NULL, leave_reason = NULL
+		WHERE sfu_room = $1 AND participant_sid = $2 AND state = 'left' AND left_at < $3
+			AND leave_reason IN ('` + ReasonMissing + `', 'ROOM_CLOSED', '` + reasonRestarted + `')`
 	// A call begins when somebody joins a room in which nobody has been for a
 	// while: nobody says so reliably when one has ended. Who comes first has
 	// started it, or who had the room made for those who may not.
@@ -41,8 +48,7 @@ const (
 		WHERE sfu_room = $1 AND (started_at IS NULL OR NOT EXISTS (
 			SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = call_session.sfu_room AND (p.state = 'joined' OR p.left_at > $3)))`
-	// The SFU's clock shows whole seconds. A room that was made again after the
-	// one that finished stays open.
+	// A room that was made again after the one that finished stays open.
 	endSession = `
 		UPDATE call_session SET ended_at = $2, ensured_at = NULL, started_at = NULL
 		WHERE sfu_room = $1 AND (ensured_at IS NULL OR ensured_at < $3)`
@@ -97,11 +103,21 @@ func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
 	case matrixrtc.ParticipantLeft, matrixrtc.ParticipantAborted:
 		_, err = s.db.Exec(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, at, e.Reason)
 	case matrixrtc.RoomFinished:
-		if _, err = s.db.Exec(ctx, closeRoom, e.Room, at); err == nil {
-			_, err = s.db.Exec(ctx, endSession, e.Room, at, e.At.Add(time.Second).UnixMilli())
+		second := e.At.Add(time.Second).UnixMilli()
+		if _, err = s.db.Exec(ctx, closeRoom, e.Room, at, second); err == nil {
+			_, err = s.db.Exec(ctx, endSession, e.Room, at, second)
 		}
 	}
 	return err
+}
+
+// Reopen takes the end of a connection back that was concluded before the given
+// time, when the SFU did not have it any more as it seemed.
+func (s *Store) Reopen(ctx context.Context, room matrixrtc.SFURoom, sid string, before time.Time) error {
+	if _, err := s.db.Exec(ctx, reopen, room, sid, before.UnixMilli()); err != nil {
+		return fmt.Errorf("take back that a participant has left: %w", err)
+	}
+	return nil
 }
 
 // CloseParticipants records that everybody who was connected is not any more.
@@ -118,9 +134,11 @@ const (
 )
 
 const (
-	sweepSeen   = `DELETE FROM webhook_seen WHERE seen_at < $1`
+	sweepSeen = `DELETE FROM webhook_seen WHERE seen_at < $1`
+	// With a row goes its term, and then tokens of before its revocation are as
+	// good as those of after; so it stays until none of them lives.
 	sweepGrants = `
-		DELETE FROM call_grant WHERE expires_at < $1 AND NOT EXISTS (
+		DELETE FROM call_grant WHERE expires_at < $1 AND COALESCE(revoked_at, 0) < $1 AND NOT EXISTS (
 			SELECT 1 FROM call_participant p
 			WHERE p.sfu_room = call_grant.sfu_room AND p.identity = call_grant.identity AND p.state = 'joined')`
 	sweepParticipants = `DELETE FROM call_participant WHERE state = 'left' AND left_at < $1`

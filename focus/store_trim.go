@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/id"
@@ -19,6 +20,9 @@ const (
 	// user's rows would have no end. The oldest go first, and their tokens admit
 	// no more. A client needs one or two for each call.
 	maxGrants = 100
+	// maxTerms is the same for grants that were taken back within a day, whether
+	// they were given again or not: what is left of them keeps older tokens out.
+	maxTerms = 1000
 	// trimEvery is how many grants of a user are written before the user's rows
 	// are counted.
 	trimEvery = 25
@@ -30,7 +34,7 @@ const (
 	trimGrants = `
 		DELETE FROM call_grant WHERE (sfu_room, identity) IN (
 			SELECT g.sfu_room, g.identity FROM call_grant g
-			WHERE g.user_id = $1 AND NOT EXISTS (
+			WHERE g.user_id = $1 AND (COALESCE(g.revoked_at, 0) > $3) = $4 AND NOT EXISTS (
 				SELECT 1 FROM call_participant p
 				WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.state = 'joined')
 			ORDER BY g.issued_at DESC, g.sfu_room, g.identity
@@ -69,22 +73,26 @@ func (c *grantCounts) due(user id.UserID) bool {
 
 // TrimGrants keeps the rows of a user, who was just given a grant, bounded.
 // Mostly it does nothing.
-func (s *Store) TrimGrants(ctx context.Context, user id.UserID) error {
+func (s *Store) TrimGrants(ctx context.Context, user id.UserID, now time.Time) error {
 	if !s.written.due(user) {
 		return nil
 	}
-	if err := s.trimUser(ctx, user); err != nil {
+	if err := s.trimUser(ctx, user, now); err != nil {
 		return fmt.Errorf("trim grants: %w", err)
 	}
 	return nil
 }
 
 // trimUser deletes the oldest grants of one user, and then the sessions that
-// were there for them alone: in two steps, since others take a session first and
-// its grants later. What a crash leaves between the two the sweep finds.
-func (s *Store) trimUser(ctx context.Context, user id.UserID) error {
-	rooms, err := s.trimmedRooms(ctx, user)
-	if err != nil || len(rooms) == 0 {
+// were there for them alone: in steps, since others take a session first and its
+// grants later. What a crash leaves between them the sweep finds.
+func (s *Store) trimUser(ctx context.Context, user id.UserID, now time.Time) error {
+	rooms := map[matrixrtc.SFURoom]int64{}
+	lately := now.Add(-keptGrant).UnixMilli()
+	if err := s.trimRows(ctx, rooms, user, maxGrants, lately, false); err != nil {
+		return err
+	}
+	if err := s.trimRows(ctx, rooms, user, maxTerms, lately, true); err != nil || len(rooms) == 0 {
 		return err
 	}
 	return s.db.DoTxn(ctx, nil, func(ctx context.Context) error { return s.trimSessions(ctx, rooms) })
@@ -104,22 +112,22 @@ func (s *Store) trimSessions(ctx context.Context, rooms map[matrixrtc.SFURoom]in
 	return nil
 }
 
-// trimmedRooms deletes the grants and returns the rooms that they were for,
-// with when the last of them was issued.
-func (s *Store) trimmedRooms(ctx context.Context, user id.UserID) (map[matrixrtc.SFURoom]int64, error) {
-	rows, err := s.db.Query(ctx, trimGrants, user, maxGrants)
+// trimRows deletes all but the newest grants, of those that were taken back
+// lately or of the others, and adds the rooms that they were for, with when the
+// last of them was issued.
+func (s *Store) trimRows(ctx context.Context, rooms map[matrixrtc.SFURoom]int64, user id.UserID, most int, lately int64, revoked bool) error {
+	rows, err := s.db.Query(ctx, trimGrants, user, most, lately, revoked)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	rooms := map[matrixrtc.SFURoom]int64{}
 	for rows.Next() {
 		var room matrixrtc.SFURoom
 		var issued int64
 		if err := rows.Scan(&room, &issued); err != nil {
-			return nil, err
+			return err
 		}
 		rooms[room] = max(rooms[room], issued)
 	}
-	return rooms, rows.Err()
+	return rows.Err()
 }

@@ -2,7 +2,7 @@ package focus
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,7 +36,14 @@ type miss struct {
 }
 
 // misses are when each was first missed. Only the watch uses them.
-type misses map[miss]time.Time
+type misses struct {
+	// A pass over all rooms may take several rounds: those of the one before, and
+	// those of this one, in which each room has its turn once.
+	before, now map[miss]time.Time
+}
+
+// pass begins another pass.
+func (m *misses) pass() { m.before, m.now = m.now, map[miss]time.Time{} }
 
 // watch asks for the rooms in use, until ctx is done.
 func (s *Service) watch(ctx context.Context) error {
@@ -52,6 +59,7 @@ func (s *Service) watch(ctx context.Context) error {
 // where the next round starts: empty for the beginning. It must not be called
 // while it, or [Service.Run], runs.
 func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next matrixrtc.SFURoom, err error) {
+	began := s.now()
 	// The rows first: who comes after that is new in the answer, not missing.
 	rooms, err := s.store.Watched(ctx, after, s.now().Add(-watchFresh), watchRooms)
 	if err != nil {
@@ -68,41 +76,43 @@ func (s *Service) Reconcile(ctx context.Context, after matrixrtc.SFURoom) (next 
 		asking.Go(func() error {
 			sfu := s.sfus[room.SFU]
 			if sfu == nil {
-				failures[i] = fmt.Errorf("there is no SFU %q", room.SFU)
-				return nil
+				// This process does not have it any more; the door would take them
+				// to this one.
+				sfu = s.sfus[s.home]
 			}
 			answers[i], failures[i] = sfu.Participants(ctx, room.Room)
 			return nil
 		})
 	}
 	_ = asking.Wait()
-	seen := misses{}
+	if after == "" || s.misses.now == nil {
+		s.misses.pass()
+	}
 	for i, room := range rooms {
 		if failures[i] != nil {
 			err = failures[i]
-			s.keepMisses(seen, room)
+			s.keepMisses(room)
 			continue
 		}
-		if failure := s.compare(ctx, room, answers[i], seen); failure != nil {
+		if failure := s.compare(ctx, room, answers[i], began); failure != nil {
 			err = failure
 		}
 	}
-	s.misses = seen
 	return next, err
 }
 
 // keepMisses carries over what was missed in a room that could not be asked.
-func (s *Service) keepMisses(into misses, room WatchedRoom) {
+func (s *Service) keepMisses(room WatchedRoom) {
 	for sid := range room.Joined {
-		if since, ok := s.misses[miss{room.Room, sid}]; ok {
-			into[miss{room.Room, sid}] = since
+		key := miss{room.Room, sid}
+		if since, ok := s.misses.before[key]; ok {
+			s.misses.now[key] = since
 		}
 	}
 }
 
-// compare holds one answer against the rows.
-func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, seen misses) error {
-	now := s.now()
+// compare holds one answer, to a question from after began, against the rows.
+func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, began time.Time) error {
 	missing := room.Joined
 	for _, p := range present {
 		if !p.Joined {
@@ -126,6 +136,9 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			}
 			continue
 		}
+		if err := s.store.Reopen(ctx, room.Room, p.SID, began); err != nil {
+			return err
+		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
 			ID: "poll", Type: matrixrtc.ParticipantJoined, Room: room.Room, At: p.JoinedAt,
 			Identity: p.Identity, ParticipantSID: p.SID, Publish: p.Publish,
@@ -134,18 +147,25 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 			return err
 		}
 	}
+	return s.missed(ctx, room.Room, missing)
+}
+
+// missed takes in who was not in an answer, by their connections.
+func (s *Service) missed(ctx context.Context, room matrixrtc.SFURoom, missing map[string]WatchedParticipant) error {
+	now := s.now()
 	for sid, who := range missing {
-		key := miss{room.Room, sid}
-		since, again := s.misses[key]
+		key := miss{room, sid}
+		since, again := s.misses.before[key]
 		if !again {
 			since = now
 		}
 		if now.Sub(since) < missedFor {
-			seen[key] = since
+			s.misses.now[key] = since
 			continue
 		}
 		err := s.found(ctx, matrixrtc.SFUEvent{
-			ID: "poll", Type: matrixrtc.ParticipantLeft, Room: room.Room, At: now,
+			// The same may be concluded again, once it was taken back.
+			ID: "poll " + strconv.FormatInt(now.UnixMilli(), 10), Type: matrixrtc.ParticipantLeft, Room: room, At: now,
 			Identity: who.Identity, ParticipantSID: sid, Reason: ReasonMissing,
 		})
 		if err != nil {

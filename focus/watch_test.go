@@ -2,6 +2,7 @@ package focus_test
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -168,5 +169,114 @@ func TestRestingRoomsAreNotAskedFor(t *testing.T) {
 		require.Equal(t, 0, rooms(now.Add(time.Minute), ""))
 		w.joins(t, "PA_1", ana)
 		require.Equal(t, 1, rooms(now.Add(time.Minute), ""))
+	})
+}
+
+// A room that finished is not the one of the same name that was made since:
+// its report may come late.
+func TestALateEndOfARoom(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		_ = w.grantAna(t)
+		w.joins(t, "PA_2", ana)
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "late", Type: matrixrtc.RoomFinished,
+			Room: roomHash, At: time.Now().Add(-10 * time.Second)}))
+		require.Equal(t, "joined", participants(t, db)["PA_2"], "she came to the room after that one")
+	})
+}
+
+// What was concluded and not reported is taken back when the SFU says otherwise:
+// who is there and counts as gone would be asked for by nobody, and would not be
+// put out with their membership.
+func TestWrongConclusionsAreTakenBack(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		for name, wrong := range map[string]func(w *world, clock *time.Time){
+			"a listing without them": func(w *world, clock *time.Time) {
+				w.present = nil
+				w.round(t)
+				*clock = clock.Add(6 * time.Second)
+				w.round(t)
+			},
+			"the end of a room": func(w *world, clock *time.Time) {
+				require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: clock.String(), Type: matrixrtc.RoomFinished, Room: roomHash, At: *clock}))
+			},
+			"the start of another SFU": func(w *world, _ *time.Time) { require.NoError(t, w.SFURestarted(t.Context())) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t, db)
+				clock := time.Now()
+				w.SetClock(func() time.Time { return clock })
+				_ = w.grantAna(t)
+				sid := "PA_" + name
+				state := func() string { return participants(t, db)[sid] }
+				w.joins(t, sid, ana)
+				for range 2 { // a second time is as good as the first
+					clock = clock.Add(10 * time.Second)
+					wrong(w, &clock)
+					require.Equal(t, "left", state())
+					clock = clock.Add(10 * time.Second)
+					w.told = nil
+					w.present = there(sid)
+					w.round(t)
+					require.Equal(t, "joined", state())
+					require.Len(t, w.told, 1)
+					require.Equal(t, matrixrtc.ParticipantJoined, w.told[0].Type)
+				}
+				clock = clock.Add(time.Second)
+				require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "over", Type: matrixrtc.ParticipantLeft,
+					Room: roomHash, Identity: ana, ParticipantSID: sid, At: clock, Reason: "CLIENT_INITIATED"}))
+				clock = clock.Add(10 * time.Second)
+				w.round(t)
+				require.Equal(t, "left", state(), "the SFU itself has reported that end")
+			})
+		}
+	})
+}
+
+// People whose SFU is not this process's any more, since the operator changed
+// livekit.mode, are not connected for ever.
+func TestRowsOfAnSFUThatIsGone(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		clock := time.Now()
+		w.SetClock(func() time.Time { return clock })
+		_ = w.grantAna(t)
+		w.joins(t, "PA_1", ana)
+		_, err := db.Exec(t.Context(), "UPDATE call_session SET sfu = 'former'")
+		require.NoError(t, err)
+		w.round(t)
+		clock = clock.Add(6 * time.Second)
+		w.round(t)
+		require.Equal(t, "left", participants(t, db)["PA_1"])
+	})
+}
+
+// With more rooms in use than one round asks for, who is missed in one round is
+// remembered until that room's next turn.
+func TestMissesOfManyRooms(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		clock := time.Now()
+		w.SetClock(func() time.Time { return clock })
+		_ = w.grantAna(t)
+		w.joins(t, "PA_1", ana)
+		for n := range 1000 {
+			_, err := db.Exec(t.Context(), "INSERT INTO call_session (sfu_room, room_id, slot_id, created_at, last_granted_at) VALUES ($1, $1, '', $2, $2)",
+				strconv.Itoa(n), clock.UnixMilli())
+			require.NoError(t, err)
+		}
+		pass := func() (rounds int) {
+			for next := matrixrtc.SFURoom(""); rounds == 0 || next != ""; rounds++ {
+				clock = clock.Add(2 * time.Second)
+				var err error
+				next, err = w.Reconcile(t.Context(), next)
+				require.NoError(t, err)
+			}
+			return rounds
+		}
+		require.Equal(t, 3, pass())
+		require.Equal(t, "joined", participants(t, db)["PA_1"])
+		_ = pass()
+		require.Equal(t, "left", participants(t, db)["PA_1"])
 	})
 }

@@ -59,8 +59,10 @@ type answer struct {
 const (
 	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 64 << 10
-	// maxAfter bounds for how long a homeserver can send us away.
-	maxAfter = time.Hour
+	// maxAfter bounds for how long a homeserver can send us away, and maxDown for
+	// how long who says that it is down: pages for maintenance name hours where it
+	// is minutes, and leaves that are not put off meanwhile are sent.
+	maxAfter, maxDown = time.Hour, time.Minute
 )
 
 // call asks the homeserver once. It returns no error: one could hold the
@@ -78,6 +80,8 @@ func (a API) call(ctx context.Context, what action, delayID string) answer {
 		return answer{verdict: unreachable}
 	case status >= 200 && status < 300:
 		return answer{verdict: accepted}
+	case status >= 400 && status < 500 && !isOwn(body):
+		return answer{verdict: failing}
 	case status == http.StatusNotFound:
 		return answer{verdict: missing}
 	case status == http.StatusUnauthorized && a.Token != "":
@@ -87,9 +91,23 @@ func (a API) call(ctx context.Context, what action, delayID string) answer {
 	case status == http.StatusTooManyRequests:
 		return answer{unreachable, retryAfter(header, body)}
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
-		return answer{unreachable, retryAfter(header, nil)}
+		return answer{unreachable, min(retryAfter(header, nil), maxDown)}
 	}
 	return answer{verdict: failing}
+}
+
+// isOwn tells whether an error is the homeserver's: a JSON object, or nothing at
+// all. What else comes is from a proxy in between, and says nothing of the event;
+// nor does a homeserver that does not know the address, as while it is restarted
+// or where a process that has no delayed events gets the call.
+func isOwn(body []byte) bool {
+	if len(body) == 0 {
+		return true
+	}
+	var failure *struct {
+		Code string `json:"errcode"`
+	}
+	return json.Unmarshal(body, &failure) == nil && failure != nil && failure.Code != "M_UNRECOGNIZED"
 }
 
 func (a API) do(request *http.Request) (int, http.Header, []byte, error) {

@@ -116,6 +116,44 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
+// What was taken over while the answer of the database was lost is looked after
+// all the same: nobody else does.
+func TestTakenOverWithoutAnAnswer(t *testing.T) {
+	db, err := migrations.Open(t.Context(), migrationstest.Postgres(t))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	job := func(id string) leave.Job {
+		return leave.Job{ID: id, State: leave.Connected, DelayedLeave: matrixrtc.DelayedLeave{Room: room, Identity: "ana",
+			Server: server, DelayID: matrixrtc.DelayID(id), Delay: hour}, CreatedAt: time.Now(), RestartedAt: time.Now()}
+	}
+	ids := func(jobs []leave.Job, err error) (ids []string) {
+		require.NoError(t, err)
+		for _, j := range jobs {
+			ids = append(ids, j.ID)
+		}
+		return ids
+	}
+	ours, other := leave.NewStore(db).(leave.Shared), leave.NewStore(db)
+	require.NoError(t, ours.Add(t.Context(), job("1")))
+	require.Empty(t, ids(ours.Renew(t.Context())), "what it has it does not take over")
+	for name, lost := range map[string]func(context.Context) error{
+		"2": func(ctx context.Context) error { _, err := ours.Take(ctx, room, "ana"); return err },
+		"3": func(ctx context.Context) error { _, err := ours.Load(ctx); return err },
+		"4": func(ctx context.Context) error { _, err := ours.Renew(ctx); return err },
+		"5": func(ctx context.Context) error { return ours.Add(ctx, job("not stored")) },
+	} {
+		require.NoError(t, other.Add(t.Context(), job(name)))
+		// As if it had been done, and the answer had not come.
+		_, err := db.Exec(t.Context(), "UPDATE delayed_leave SET owner = (SELECT owner FROM delayed_leave WHERE job_id = '1')")
+		require.NoError(t, err)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Error(t, lost(gone))
+		require.Contains(t, ids(ours.Renew(t.Context())), name)
+		require.Empty(t, ids(ours.Renew(t.Context())), "once")
+	}
+}
+
 // Reports that are lost, doubled and shuffled come to the same end as the
 // truth, once the looks have caught up.
 func TestUnreliableReports(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.mau.fi/util/dbutil"
@@ -32,7 +33,7 @@ type Store interface {
 type Shared interface {
 	Store
 	// Renew keeps what is ours and returns what it took over from processes
-	// that did not renew theirs.
+	// that did not renew theirs; after a failure, also what was ours before.
 	Renew(ctx context.Context) ([]Job, error)
 	// Take takes over, from whoever has them, the leaves that watch an
 	// identity.
@@ -50,7 +51,7 @@ func NewStore(db *dbutil.Database) Store {
 	s := rows{db: db, owner: rand.Text()}
 	if db.Dialect == dbutil.Postgres {
 		s.lease = leaseFor
-		return &sharedRows{s}
+		return &sharedRows{rows: s}
 	}
 	return &s
 }
@@ -151,10 +152,16 @@ func gone(j Job) *int64 {
 	return &at
 }
 
-type sharedRows struct{ rows }
+type sharedRows struct {
+	rows
+	// unsure: rows may be ours of which nobody here knows, since the database did
+	// what it was asked and the answer was lost. Nobody else would look after them.
+	unsure atomic.Bool
+}
 
 const (
 	renewRows = `UPDATE delayed_leave SET lease_until = $2 WHERE owner = $1`
+	renewAll  = renewRows + ` RETURNING ` + columns
 	takeRows  = `
 		UPDATE delayed_leave SET owner = $1, lease_until = $2
 		WHERE sfu_room = $3 AND (identity = $4 OR also_identity = $4) AND owner <> $1
@@ -164,15 +171,41 @@ const (
 
 // Renew implements [Shared].
 func (s *sharedRows) Renew(ctx context.Context) ([]Job, error) {
-	if _, err := s.db.Exec(ctx, renewRows, s.owner, s.leaseUntil()); err != nil {
-		return nil, fmt.Errorf("renew delayed leaves: %w", err)
+	var known []Job
+	var err error
+	if s.unsure.Swap(false) {
+		known, err = s.query(ctx, renewAll, s.owner, s.leaseUntil())
+	} else if _, err = s.db.Exec(ctx, renewRows, s.owner, s.leaseUntil()); err != nil {
+		err = fmt.Errorf("renew delayed leaves: %w", err)
 	}
-	return s.Load(ctx)
+	if s.doubt(err) != nil {
+		return nil, err
+	}
+	taken, err := s.Load(ctx)
+	return append(known, taken...), err
 }
+
+// Load implements [Store].
+func (s *sharedRows) Load(ctx context.Context) ([]Job, error) {
+	jobs, err := s.rows.Load(ctx)
+	return jobs, s.doubt(err)
+}
+
+// Add implements [Store].
+func (s *sharedRows) Add(ctx context.Context, j Job) error { return s.doubt(s.rows.Add(ctx, j)) }
 
 // Take implements [Shared].
 func (s *sharedRows) Take(ctx context.Context, room matrixrtc.SFURoom, who matrixrtc.Identity) ([]Job, error) {
-	return s.query(ctx, takeRows, s.owner, s.leaseUntil(), room, who)
+	jobs, err := s.query(ctx, takeRows, s.owner, s.leaseUntil(), room, who)
+	return jobs, s.doubt(err)
+}
+
+// doubt notes that what failed may have been done.
+func (s *sharedRows) doubt(err error) error {
+	if err != nil {
+		s.unsure.Store(true)
+	}
+	return err
 }
 
 // Release implements [Shared].
