@@ -174,7 +174,7 @@ func TestMediaBothWays(t *testing.T) {
 				requireLeast(t, abroad, false)
 				_, err := lksdk.ConnectToRoomWithToken(sfu(c.away), abroad, &lksdk.RoomCallback{})
 				require.Error(t, err, "who is of another server starts no call")
-				require.Equal(t, before, roomNames(t, c.away))
+				require.ElementsMatch(t, before, roomNames(t, c.away))
 			}
 			for _, c := range []*caller{agnes, bruno} {
 				own := c.token(t, w, f, slot, c.home)

@@ -89,6 +89,7 @@ func (m *Ministry) configure(ctx context.Context, o Options, partner, caFile str
 // StartPasserelle starts the ministry's Passerelle and returns when it is
 // ready for calls. Its log goes on where an earlier one ended.
 func (m *Ministry) StartPasserelle(ctx context.Context) error {
+	_ = m.held.Close() // it is, from the second time on
 	// When we die, Passerelle is asked to end, and ends its SFU.
 	p, err := process.Start("the Passerelle of "+m.Name, filepath.Join(m.dir, "passerelle.log"), syscall.SIGTERM,
 		exec.Command(m.binary, "-config", m.Config))

@@ -65,7 +65,8 @@ type Ministry struct {
 	address    string
 	dir        string
 	ports      ports
-	binary     string // Passerelle's
+	held       net.PacketConn // keeps the media port until its Passerelle first starts
+	binary     string         // Passerelle's
 	passerelle *process.Process
 }
 
@@ -157,7 +158,7 @@ func newMinistry(dir, short, name, address string) (*Ministry, error) {
 		return nil, err
 	}
 	var err error
-	if m.ports, err = freePorts(address); err != nil {
+	if m.ports, m.held, err = freePorts(address); err != nil {
 		return nil, err
 	}
 	m.PublicURL = "http://" + net.JoinHostPort(address, strconv.Itoa(m.ports.public))
@@ -285,8 +286,9 @@ type ports struct {
 	sfu, media                                         int
 }
 
-// freePorts finds ports that nobody uses now.
-func freePorts(address string) (p ports, err error) {
+// freePorts finds ports that nobody uses now. It holds the media port, which is
+// one of those that any client gets, until held is closed.
+func freePorts(address string) (p ports, held net.PacketConn, err error) {
 	for _, wanted := range []struct {
 		on   string
 		into *int
@@ -297,15 +299,14 @@ func freePorts(address string) (p ports, err error) {
 		// All stay open until the last is found, so that none is found twice.
 		listener, err := net.Listen("tcp", net.JoinHostPort(wanted.on, "0"))
 		if err != nil {
-			return p, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
+			return p, nil, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
 		}
 		defer listener.Close()
 		*wanted.into = listener.Addr().(*net.TCPAddr).Port
 	}
-	media, err := net.ListenPacket("udp", ":0")
-	if err != nil {
-		return p, fmt.Errorf("no free UDP port: %w", err)
+	if held, err = net.ListenPacket("udp", ":0"); err != nil {
+		return p, nil, fmt.Errorf("no free UDP port: %w", err)
 	}
-	p.media = media.LocalAddr().(*net.UDPAddr).Port
-	return p, media.Close()
+	p.media = held.LocalAddr().(*net.UDPAddr).Port
+	return p, held, nil
 }
