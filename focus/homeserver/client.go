@@ -53,10 +53,9 @@ func (r *Refusal) Error() string {
 }
 
 // Withheld tells an answer that keeps what was asked for to itself from one that
-// shows that something is broken.
-func (r *Refusal) Withheld() bool {
-	return r.Status == http.StatusForbidden || r.Status == http.StatusNotFound
-}
+// shows that something is broken: a proxy that knows of no homeserver answers
+// 404 as well, in words of its own.
+func (r *Refusal) Withheld() bool { return r.Code == "M_FORBIDDEN" || r.Code == "M_NOT_FOUND" }
 
 // Client speaks to our homeserver's client-server API. It keeps connections,
 // has a deadline for each question and reads no more than it must.

@@ -277,28 +277,34 @@ func TestAJoinOnItsWay(t *testing.T) {
 // broken is not waited for.
 func TestWhatIsWithheld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		took := func(status int, user id.UserID) (time.Duration, error) {
+		took := func(status int, body string, user id.UserID) (time.Duration, error) {
 			began := time.Now()
 			_, err := membership(&fake{answer: func(r *http.Request) (int, string) {
 				if strings.HasSuffix(r.URL.Path, "/joined_members") {
-					return status, `{"joined":{}}`
+					return status, body
 				}
-				return 404, `{}`
+				return 404, `{"errcode":"M_UNRECOGNIZED"}`
 			}}).Joined(t.Context(), room, user)
 			return time.Since(began), err
 		}
-		for status, withheld := range map[int]bool{200: false, 403: true, 404: true} {
-			elapsed, err := took(status, bo)
+		for _, no := range []struct {
+			status   int
+			body     string
+			withheld bool
+		}{{200, `{"joined":{}}`, false}, {403, `{"errcode":"M_FORBIDDEN"}`, true}, {404, `{"errcode":"M_NOT_FOUND"}`, true}} {
+			elapsed, err := took(no.status, no.body, bo)
 			require.InDelta(t, 2.3, elapsed.Seconds(), 0.75)
 			refusal, ok := errors.AsType[*homeserver.Refusal](err)
-			require.Equal(t, withheld, ok && refusal.Withheld())
-			elapsed, _ = took(status, ana)
+			require.Equal(t, no.withheld, ok && refusal.Withheld())
+			elapsed, _ = took(no.status, no.body, ana)
 			require.Zero(t, elapsed)
 		}
-		elapsed, err := took(500, bo)
-		require.Zero(t, elapsed)
-		refusal, ok := errors.AsType[*homeserver.Refusal](err)
-		require.True(t, ok && !refusal.Withheld())
+		for status, body := range map[int]string{500: `{"errcode":"M_FORBIDDEN_NOT"}`, 404: "no such page", 403: `{"errcode":"M_UNRECOGNIZED"}`} {
+			elapsed, err := took(status, body, bo)
+			require.Zero(t, elapsed)
+			refusal, ok := errors.AsType[*homeserver.Refusal](err)
+			require.True(t, ok && !refusal.Withheld())
+		}
 	})
 }
 

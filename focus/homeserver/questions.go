@@ -3,6 +3,7 @@ package homeserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,12 +37,10 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 	}
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
 		members, memberErr := c.joinedMembers(ctx, room)
-		switch {
-		case memberErr == nil:
-			return slices.Contains(members, user), nil
-		case !refused(memberErr, http.StatusForbidden, "") && !refused(memberErr, http.StatusNotFound, ""):
-			return false, memberErr
+		if memberErr != nil {
+			return false, fmt.Errorf("%w (asked because of %w)", memberErr, err)
 		}
+		return slices.Contains(members, user), nil
 	}
 	return joined, err
 }
