@@ -15,7 +15,7 @@ test: ## everything that CI runs, on real parts
 soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an hour (ARGS=--seed 2)
 	@go run ./demo --chaos 300 $(ARGS)
 
-soak-leaves: ## 10,000 clients hand their leaves over to one Synapse: a quarter of an hour (ARGS=--seed 2)
+soak-leaves: ## 10,000 clients hand their leaves over to one Synapse: half an hour or more (ARGS=--seed 2)
 	@go run ./demo --leaves 10000 $(ARGS)
 
 soak-kill-sfu: ## an SFU is killed 20 times under a live call: six minutes

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/livekit/protocol/auth"
 	"github.com/livekit/protocol/livekit"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -31,8 +32,10 @@ type client struct {
 	delayID string
 	// leaving is when it began to leave or was killed; zero where it did not.
 	leaving time.Time
-	// identity and sfuRoom are LiveKit's names.
+	// identity and sfuRoom are LiveKit's names; permission is what the token lets
+	// it do there.
 	identity, sfuRoom string
+	permission        *livekit.ParticipantPermission
 }
 
 // key is that of its events.
@@ -97,7 +100,7 @@ func (c *client) join(ctx context.Context) error {
 	if err := c.handOver(ctx); err != nil {
 		return err
 	}
-	c.run.place.sfu.join(c.sfuRoom, c.identity)
+	c.run.place.sfu.join(c.sfuRoom, c.identity, c.permission)
 	c.run.arrived()
 	return nil
 }
@@ -156,12 +159,12 @@ func (c *client) token(ctx context.Context, address string, body any) error {
 	}
 	var claims struct {
 		jwt.RegisteredClaims
-		Video struct{ Room string }
+		Video auth.VideoGrant `json:"video"`
 	}
 	if _, _, err := jwt.NewParser().ParseUnverified(got.JWT, &claims); err != nil {
 		return fmt.Errorf("read the token: %w", err)
 	}
-	c.identity, c.sfuRoom = claims.Subject, claims.Video.Room
+	c.identity, c.sfuRoom, c.permission = claims.Subject, claims.Video.Room, claims.Video.ToPermission()
 	return nil
 }
 

@@ -115,12 +115,15 @@ func (s *sfu) close() error {
 }
 
 // join connects somebody, and reports it.
-func (s *sfu) join(room, identity string) {
+func (s *sfu) join(room, identity string, may *livekit.ParticipantPermission) {
 	s.mu.Lock()
 	if s.rooms[room] == nil {
 		s.rooms[room] = map[string]*livekit.ParticipantInfo{}
 	}
-	p := &livekit.ParticipantInfo{Sid: "PA_" + rand.Text(), Identity: identity, State: livekit.ParticipantInfo_ACTIVE, JoinedAt: time.Now().Unix()}
+	p := &livekit.ParticipantInfo{
+		Sid: "PA_" + rand.Text(), Identity: identity, Permission: may,
+		State: livekit.ParticipantInfo_ACTIVE, JoinedAt: time.Now().Unix(),
+	}
 	s.rooms[room][identity] = p
 	s.mu.Unlock()
 	s.report("participant_joined", room, p)
@@ -257,4 +260,35 @@ func (s *sfu) RemoveParticipant(_ context.Context, r *livekit.RoomParticipantIde
 	s.mu.Unlock()
 	s.leave(r.Room, r.Identity, livekit.DisconnectReason_PARTICIPANT_REMOVED)
 	return &livekit.RemoveParticipantResponse{}, nil
+}
+
+// UpdateParticipant implements [livekit.RoomService]: what somebody may do.
+func (s *sfu) UpdateParticipant(_ context.Context, r *livekit.UpdateParticipantRequest) (*livekit.ParticipantInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.rooms[r.Room][r.Identity]
+	if p == nil {
+		return nil, twirp.NotFoundError("participant does not exist")
+	}
+	// Others may be reading the one that is there.
+	p = proto.Clone(p).(*livekit.ParticipantInfo)
+	p.Permission = r.Permission
+	s.rooms[r.Room][r.Identity] = p
+	return p, nil
+}
+
+// DeleteRoom implements [livekit.RoomService]: as RemoveParticipant, for all.
+func (s *sfu) DeleteRoom(ctx context.Context, r *livekit.DeleteRoomRequest) (*livekit.DeleteRoomResponse, error) {
+	s.mu.Lock()
+	var there []string
+	for identity := range s.rooms[r.Room] {
+		there = append(there, identity)
+	}
+	s.mu.Unlock()
+	for _, identity := range there {
+		if _, err := s.RemoveParticipant(ctx, &livekit.RoomParticipantIdentity{Room: r.Room, Identity: identity}); err != nil {
+			return nil, err
+		}
+	}
+	return &livekit.DeleteRoomResponse{}, nil
 }

@@ -58,12 +58,6 @@ func (s *Server) writeConfig(o Options, certFile, keyFile string) (string, error
 	if !o.Bare {
 		o.switchOn(config)
 	}
-	if !o.DefaultLimits {
-		maps.Copy(config, unlimited())
-	}
-	if o.StrangersLimited {
-		delete(config, "rc_delayed_event_mgmt")
-	}
 	registrations, err := o.writeRegistrations()
 	if err != nil {
 		return "", err
@@ -84,8 +78,8 @@ func (o Options) switchOn(config map[string]any) {
 		"msc4512_enabled": true, // requests are handed to a service
 	}
 	config["matrix_rtc"] = map[string]any{"transports": o.Transports}
-	for key, value := range unlimited() {
-		config[key] = value
+	if !o.DefaultLimits {
+		maps.Copy(config, unlimited())
 	}
 	if o.StrangersLimited {
 		delete(config, "rc_delayed_event_mgmt")
