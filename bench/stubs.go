@@ -55,7 +55,7 @@ func listen() (counted, error) {
 }
 
 func newStubs(ctx context.Context, dir string) (s *stubs, err error) {
-	s = &stubs{home: home{caFile: filepath.Join(dir, "ca.pem")}}
+	s = &stubs{home: home{caFile: filepath.Join(dir, "stub-ca.pem")}}
 	if s.federation, err = listen(); err != nil {
 		return nil, err
 	}
