@@ -1,7 +1,6 @@
 package federation
 
 import (
-	"container/list"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 )
@@ -45,12 +45,10 @@ type ClientAPIs struct {
 	turns     *semaphore.Weighted
 
 	mu    sync.Mutex
-	known map[string]*list.Element // of *clientAPI, by name
-	order *list.List               // the newest is in front
+	known *simplelru.LRU[string, clientAPI] // by name
 }
 
 type clientAPI struct {
-	name  string
 	base  *url.URL // nil if there is none
 	until time.Time
 }
@@ -87,8 +85,7 @@ func NewClientAPIs(o Options) (*ClientAPIs, error) {
 		insist:  o.Insist,
 		plain:   o.PlainClientAPIs,
 		turns:   semaphore.NewWeighted(maxDiscoveries),
-		known:   map[string]*list.Element{},
-		order:   list.New(),
+		known:   newLRU[clientAPI](maxClientAPIs),
 	}, nil
 }
 
@@ -192,11 +189,11 @@ func clientBase(body []byte) (*url.URL, error) {
 func (c *ClientAPIs) remembered(name string) (*url.URL, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	element, ok := c.known[name]
-	if !ok || !time.Now().Before(element.Value.(*clientAPI).until) {
+	known, ok := c.known.Get(name)
+	if !ok || !time.Now().Before(known.until) {
 		return nil, false
 	}
-	return element.Value.(*clientAPI).base, true
+	return known.base, true
 }
 
 // remember keeps what was found. A server that does not answer for a moment is
@@ -211,17 +208,9 @@ func (c *ClientAPIs) remember(name string, base *url.URL, err error) *url.URL {
 			keep = 0
 		}
 	}
-	if element, ok := c.known[name]; ok {
-		if err != nil && base == nil {
-			base = element.Value.(*clientAPI).base
-		}
-		c.order.Remove(element)
+	if known, ok := c.known.Peek(name); ok && err != nil && base == nil {
+		base = known.base
 	}
-	c.known[name] = c.order.PushFront(&clientAPI{name: name, base: base, until: time.Now().Add(keep)})
-	for len(c.known) > maxClientAPIs {
-		oldest := c.order.Back()
-		c.order.Remove(oldest)
-		delete(c.known, oldest.Value.(*clientAPI).name)
-	}
+	c.known.Add(name, clientAPI{base: base, until: time.Now().Add(keep)})
 	return base
 }

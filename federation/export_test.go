@@ -32,7 +32,7 @@ func (s *Signatures) SetClock(now func() time.Time) { s.keys.now = now }
 func (s *Signatures) KeyServers() int {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	return len(s.keys.known)
+	return s.keys.known.Len()
 }
 
 // ReadKeys reads what a server answers that is asked for its keys.

@@ -1,7 +1,6 @@
 package federation
 
 import (
-	"container/list"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"maunium.net/go/mautrix/federation"
 	"maunium.net/go/mautrix/federation/signutil"
 	"maunium.net/go/mautrix/id"
@@ -57,8 +57,7 @@ type keyring struct {
 
 	mu      sync.Mutex
 	waiting int
-	known   map[string]*list.Element // of *published, by name in lower case
-	order   *list.List               // the one used last is in front
+	known   *simplelru.LRU[string, *published] // by name in lower case
 }
 
 // published is what is known of one server's keys.
@@ -77,7 +76,7 @@ type published struct {
 }
 
 func newKeyring(a *asker) *keyring {
-	return &keyring{asker: a, now: time.Now, known: map[string]*list.Element{}, order: list.New()}
+	return &keyring{asker: a, now: time.Now, known: newLRU[*published](maxKeyServers)}
 }
 
 // find returns the key that the server signs with now. Whoever writes its name
@@ -135,16 +134,11 @@ func (k *keyring) wait(ctx context.Context, p *published) error {
 
 // of returns what is known of a server, which may be nothing.
 func (k *keyring) of(name string) *published {
-	if element, ok := k.known[name]; ok {
-		k.order.MoveToFront(element)
-		return element.Value.(*published)
+	p, ok := k.known.Get(name)
+	if !ok {
+		p = &published{name: name}
+		k.known.Add(name, p)
 	}
-	if len(k.known) >= maxKeyServers {
-		oldest := k.order.Back()
-		delete(k.known, k.order.Remove(oldest).(*published).name)
-	}
-	p := &published{name: name}
-	k.known[name] = k.order.PushFront(p)
 	return p
 }
 

@@ -1,12 +1,12 @@
 package federation
 
 import (
-	"container/list"
 	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 	"maunium.net/go/mautrix/id"
 
@@ -66,25 +66,28 @@ func (l *Limits) User(user id.UserID) time.Duration { return l.user.take(string(
 // buckets are token buckets by key. The one used longest ago is forgotten when
 // there are too many.
 type buckets struct {
-	mu     sync.Mutex
-	each   rate.Limit
-	burst  int
-	known  map[string]*list.Element // of *bucket
-	recent *list.List               // the one used last is in front
+	mu    sync.Mutex
+	each  rate.Limit
+	burst int
+	known *simplelru.LRU[string, *rate.Limiter]
 }
 
-type bucket struct {
-	key     string
-	limiter *rate.Limiter
-}
+func newBuckets() *buckets { return &buckets{known: newLRU[*rate.Limiter](maxBuckets)} }
 
-func newBuckets() *buckets { return &buckets{} }
+// newLRU remembers as many values by name, and forgets the one used longest ago.
+func newLRU[Value any](size int) *simplelru.LRU[string, Value] {
+	known, err := simplelru.NewLRU[string, Value](size, nil)
+	if err != nil {
+		panic(err) // the size is a constant above 0
+	}
+	return known
+}
 
 func (b *buckets) reset(perSecond int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.each, b.burst = rate.Limit(perSecond), perSecond*burstSeconds
-	b.known, b.recent = map[string]*list.Element{}, list.New()
+	b.known.Purge()
 }
 
 func (b *buckets) take(key string, now time.Time) time.Duration {
@@ -93,17 +96,12 @@ func (b *buckets) take(key string, now time.Time) time.Duration {
 	if b.burst == 0 {
 		return 0
 	}
-	element, ok := b.known[key]
+	limiter, ok := b.known.Get(key)
 	if !ok {
-		if len(b.known) >= maxBuckets {
-			oldest := b.recent.Back()
-			delete(b.known, b.recent.Remove(oldest).(*bucket).key)
-		}
-		element = b.recent.PushFront(&bucket{key, rate.NewLimiter(b.each, b.burst)})
-		b.known[key] = element
+		limiter = rate.NewLimiter(b.each, b.burst)
+		b.known.Add(key, limiter)
 	}
-	b.recent.MoveToFront(element)
-	reservation := element.Value.(*bucket).limiter.ReserveN(now, 1)
+	reservation := limiter.ReserveN(now, 1)
 	wait := reservation.DelayFrom(now)
 	if wait > 0 {
 		reservation.CancelAt(now)

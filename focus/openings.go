@@ -1,10 +1,10 @@
 package focus
 
 import (
-	"container/list"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/focus/matrixrtc"
@@ -23,13 +23,12 @@ const (
 
 // openings keeps account of which SFU rooms each user had made lately.
 type openings struct {
-	mu     sync.Mutex
-	known  map[id.UserID]*list.Element // of *opener
-	recent *list.List                  // the one who opened last is in front
+	mu sync.Mutex
+	// known forgets who opened longest ago.
+	known *simplelru.LRU[id.UserID, *opener]
 }
 
 type opener struct {
-	user  id.UserID
 	rooms []opening // as they were opened, none twice
 }
 
@@ -39,7 +38,11 @@ type opening struct {
 }
 
 func newOpenings() *openings {
-	return &openings{known: map[id.UserID]*list.Element{}, recent: list.New()}
+	known, err := simplelru.NewLRU[id.UserID, *opener](maxOpeners, nil)
+	if err != nil {
+		panic(err) // for a size below 1
+	}
+	return &openings{known: known}
 }
 
 // take counts that a user has a room made, once for each room within window.
@@ -65,15 +68,10 @@ func (o *openings) take(user id.UserID, room matrixrtc.SFURoom, window time.Dura
 }
 
 func (o *openings) opener(user id.UserID) *opener {
-	if element, ok := o.known[user]; ok {
-		o.recent.MoveToFront(element)
-		return element.Value.(*opener)
+	u, ok := o.known.Get(user)
+	if !ok {
+		u = &opener{}
+		o.known.Add(user, u)
 	}
-	if len(o.known) >= maxOpeners {
-		oldest := o.recent.Back()
-		delete(o.known, o.recent.Remove(oldest).(*opener).user)
-	}
-	u := &opener{user: user}
-	o.known[user] = o.recent.PushFront(u)
 	return u
 }

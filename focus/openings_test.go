@@ -36,13 +36,14 @@ func TestOpeningsAreBounded(t *testing.T) {
 		for n := range 2 * maxOpeners {
 			require.Zero(t, o.take(id.UserID(strconv.Itoa(n)), "room", openingTime))
 		}
-		require.Len(t, o.known, maxOpeners)
-		require.Equal(t, maxOpeners, o.recent.Len())
+		require.Equal(t, maxOpeners, o.known.Len())
 		for n := range 100_000 {
 			o.take("@ana:hs", matrixrtc.SFURoom(strconv.Itoa(n)), openingTime)
 			time.Sleep(10 * time.Second)
 		}
-		rooms := o.known["@ana:hs"].Value.(*opener).rooms
+		ana, known := o.known.Peek("@ana:hs")
+		require.True(t, known)
+		rooms := ana.rooms
 		require.LessOrEqual(t, len(rooms), maxOpenings)
 		require.LessOrEqual(t, cap(rooms), 4*maxOpenings)
 	})
