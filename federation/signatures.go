@@ -13,11 +13,9 @@ import (
 	"maunium.net/go/mautrix/crypto/canonicaljson"
 	"maunium.net/go/mautrix/federation/signutil"
 	"maunium.net/go/mautrix/id"
-)
 
-// maxJSONDepth bounds how deep what is signed may be nested: sorting it takes
-// time that grows with its depth.
-const maxJSONDepth = 32
+	"passerelle/focus/matrixrtc"
+)
 
 var (
 	// ErrNotSigned is returned when the header is missing, stands twice, or is
@@ -165,25 +163,5 @@ func (s *Signatures) key(ctx context.Context, origin string, name id.KeyID) (id.
 // deeply, and nothing else.
 func flatObject(text []byte) bool {
 	text = bytes.TrimLeft(text, " \t\r\n")
-	if !json.Valid(text) || text[0] != '{' {
-		return false
-	}
-	depth, inString := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '[' || c == '{':
-			depth++
-		case c == ']' || c == '}':
-			depth--
-		}
-		if depth > maxJSONDepth {
-			return false
-		}
-	}
-	return true
+	return !matrixrtc.TooDeep(text) && json.Valid(text) && text[0] == '{'
 }

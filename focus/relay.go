@@ -190,7 +190,7 @@ func relayed(status int, content json.RawMessage) (string, error) {
 		Code  string `json:"errcode"`
 		Error string `json:"error"`
 	}
-	if tooDeep(content) || json.Unmarshal(content, &answer) != nil {
+	if matrixrtc.TooDeep(content) || json.Unmarshal(content, &answer) != nil {
 		return "", errNotRelayed
 	}
 	if len(answer.Error) > maxReason || strings.ContainsFunc(answer.Error, unicode.IsControl) {

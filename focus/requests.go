@@ -127,7 +127,7 @@ func decode(body io.Reader, into any) error {
 		}
 		return mautrix.MNotJSON.WithMessage("the request could not be read")
 	}
-	if tooDeep(data) {
+	if matrixrtc.TooDeep(data) {
 		return mautrix.MNotJSON.WithMessage("the request is nested too deeply")
 	}
 	if err := json.Unmarshal(data, into); err != nil {

@@ -1,4 +1,4 @@
-package focus
+package matrixrtc
 
 import (
 	"encoding/json"
@@ -21,7 +21,7 @@ func TestDepth(t *testing.T) {
 		"":                                   false,
 		`"\`:                                 false,
 	} {
-		require.Equal(t, want, tooDeep([]byte(text)), "%.20s", text)
+		require.Equal(t, want, TooDeep([]byte(text)), "%.20s", text)
 	}
 }
 
@@ -47,7 +47,7 @@ func FuzzDepth(f *testing.F) {
 				depth--
 			}
 		}
-		if got := tooDeep([]byte(text)); got != (deepest > maxDepth) {
+		if got := TooDeep([]byte(text)); got != (deepest > maxDepth) {
 			t.Fatalf("%q is %d deep, and too deep: %t", text, deepest, got)
 		}
 	})
