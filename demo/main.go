@@ -22,7 +22,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -32,6 +31,7 @@ import (
 	"passerelle/demo/host"
 	"passerelle/demo/member"
 	"passerelle/demo/parts"
+	"passerelle/demo/timing"
 	"passerelle/demo/town"
 )
 
@@ -203,9 +203,9 @@ func callHeadless(ctx context.Context, build town.Options, chromium string, o op
 	if err != nil {
 		return err
 	}
-	if back := slices.Sorted(slices.Values(report.PicturesBack)); len(back) > 0 {
-		fmt.Printf(say.pictureBack+"\n", len(back), back[len(back)/2].Round(time.Millisecond),
-			back[(95*len(back)-1)/100].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond))
+	if back := report.PicturesBack; len(back) > 0 {
+		within := func(p int) time.Duration { return timing.Percentile(back, p).Round(time.Millisecond) }
+		fmt.Printf(say.pictureBack+"\n", len(back), within(50), within(95), within(100))
 	}
 	fmt.Println(say.screenshots)
 	for _, path := range report.Screenshots {

@@ -13,6 +13,7 @@ import (
 
 	"passerelle/demo/member"
 	"passerelle/demo/synapse"
+	"passerelle/demo/timing"
 	"passerelle/demo/wire"
 )
 
@@ -83,7 +84,7 @@ func (g *guest) play(ctx context.Context) (err error) {
 	if err := g.join(ctx); err != nil {
 		return err
 	}
-	if err := wait(ctx, g.before); err != nil {
+	if err := timing.Wait(ctx, g.before); err != nil {
 		return err
 	}
 	switch g.kind {
@@ -109,7 +110,7 @@ func (g *guest) play(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := wait(ctx, g.after); err != nil {
+	if err := timing.Wait(ctx, g.after); err != nil {
 		return err
 	}
 	return g.leave(ctx)
@@ -200,7 +201,7 @@ func (g *guest) frozen(ctx context.Context) error {
 	if err := g.process.Freeze(); err != nil {
 		return err
 	}
-	if err := wait(ctx, freezeFor); err != nil {
+	if err := timing.Wait(ctx, freezeFor); err != nil {
 		return err
 	}
 	if err := g.process.Thaw(); err != nil {
@@ -213,7 +214,7 @@ func (g *guest) frozen(ctx context.Context) error {
 func (g *guest) cutOff(ctx context.Context) error {
 	g.struck = time.Now()
 	g.wire.Cut()
-	if err := wait(ctx, cutFor); err != nil {
+	if err := timing.Wait(ctx, cutFor); err != nil {
 		return err
 	}
 	g.wire.Mend()
@@ -233,7 +234,7 @@ func (g *guest) comeBack(ctx context.Context) error {
 			g.process.Kill()
 			return g.join(ctx)
 		}
-		if err := wait(ctx, askEvery); err != nil {
+		if err := timing.Wait(ctx, askEvery); err != nil {
 			return err
 		}
 	}
@@ -269,7 +270,7 @@ func (g *guest) awaitLeave(ctx context.Context) error {
 	defer cancel()
 	for _, m := range g.memberships {
 		for !g.run.memberships.left(m.key) {
-			if err := wait(ctx, askEvery); err != nil {
+			if err := timing.Wait(ctx, askEvery); err != nil {
 				return fmt.Errorf("wait for its leave: %w", err)
 			}
 		}
@@ -287,17 +288,6 @@ func (g *guest) membership() string {
 }
 
 func (g *guest) stateKey() string { return g.user.StateKey(g.membership()) }
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
 
 func (g *guest) String() string {
 	return fmt.Sprintf("guest %d (%s, %s)", g.number, g.kind, g.route)

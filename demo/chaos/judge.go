@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"passerelle/demo/synapse"
+	"passerelle/demo/timing"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 func (r *run) judge(ctx context.Context) (*Report, error) {
 	report := &Report{Kills: r.troubles.kills, Restarts: r.troubles.restarts, times: map[string][]time.Duration{}}
 	// Events that were sent twice would come now.
-	if err := wait(ctx, 2*time.Second); err != nil {
+	if err := timing.Wait(ctx, 2*time.Second); err != nil {
 		return nil, err
 	}
 	history := map[string][]synapse.Membership{}
@@ -205,7 +206,7 @@ func (report *Report) verdict(joins int) error {
 		failures = append(failures, errors.New("nobody heard anybody"))
 	}
 	for _, what := range []string{afterTimeout, afterBreak} {
-		if late := percentile(report.times[what], 95); late > absurd {
+		if late := timing.Percentile(report.times[what], 95); late > absurd {
 			failures = append(failures, fmt.Errorf("%s takes %s (95 %%), more than %s", what, late, absurd))
 		}
 	}

@@ -2,11 +2,12 @@ package chaos
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"passerelle/demo/timing"
 )
 
 // Report is what came of it.
@@ -52,15 +53,7 @@ func (report *Report) String() string {
 	} {
 		fmt.Fprintf(out, "%s\t%d\n", row.what, row.count)
 	}
-	fmt.Fprintf(out, "\n\tcount\tmedian\t95 %%\tmax\n")
-	for _, what := range slices.Sorted(maps.Keys(report.times)) {
-		times := report.times[what]
-		fmt.Fprintf(out, "%s\t%d", what, len(times))
-		for _, p := range []int{50, 95, 100} {
-			fmt.Fprintf(out, "\t%s", percentile(times, p).Round(time.Millisecond))
-		}
-		fmt.Fprintln(out)
-	}
+	timing.Table(out, "", report.times)
 	_ = out.Flush()
 	for _, what := range []string{afterTimeout, afterBreak} {
 		late := slices.DeleteFunc(slices.Clone(report.times[what]), func(t time.Duration) bool { return t <= LeaveWithin })
@@ -68,12 +61,4 @@ func (report *Report) String() string {
 	}
 	fmt.Fprintf(&text, "\n\nin %s\n", report.Took.Round(time.Second))
 	return text.String()
-}
-
-// percentile is the time within which p of a hundred were; 0 if there are none.
-func percentile(times []time.Duration, p int) time.Duration {
-	if len(times) == 0 {
-		return 0
-	}
-	return slices.Sorted(slices.Values(times))[(p*len(times)-1)/100]
 }

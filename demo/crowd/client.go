@@ -18,6 +18,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/demo/synapse"
+	"passerelle/demo/timing"
 )
 
 // client is one device in one call. What it notes is read when all are done.
@@ -58,7 +59,7 @@ func (c *client) play(ctx context.Context, came func()) error {
 	if c.end == stays {
 		return nil
 	}
-	if err := wait(ctx, c.stay); err != nil {
+	if err := timing.Wait(ctx, c.stay); err != nil {
 		return err
 	}
 	if c.end != killed && c.end != unreported {
@@ -226,7 +227,7 @@ func (c *client) post(ctx context.Context, address string, body any) ([]byte, er
 		if err == nil || ok && answered.status < 500 && answered.status != http.StatusTooManyRequests {
 			return answer, err
 		}
-		if waited := wait(ctx, pause); waited != nil {
+		if waited := timing.Wait(ctx, pause); waited != nil {
 			return nil, errors.Join(err, waited)
 		}
 	}

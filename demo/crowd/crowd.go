@@ -19,6 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"passerelle/demo/synapse"
+	"passerelle/demo/timing"
 )
 
 // Options say how much of it.
@@ -222,7 +223,7 @@ func (r *run) kill(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(r.options.Seed, 2))
 	for {
 		// From half to one and a half of the mean.
-		if wait(ctx, r.options.KillEvery/2+time.Duration(random.Int64N(int64(r.options.KillEvery)))) != nil {
+		if timing.Wait(ctx, r.options.KillEvery/2+time.Duration(random.Int64N(int64(r.options.KillEvery)))) != nil {
 			return nil
 		}
 		r.meter.read(ctx) // its counters die with it
@@ -249,11 +250,11 @@ func (r *run) calm(ctx context.Context) error {
 	}
 	deadline := time.Now().Add(patience)
 	for r.meter.leaves() != r.in && time.Now().Before(deadline) {
-		if err := wait(ctx, 500*time.Millisecond); err != nil {
+		if err := timing.Wait(ctx, 500*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	return wait(ctx, 3*time.Second)
+	return timing.Wait(ctx, 3*time.Second)
 }
 
 // turn waits until a client may do something; done lets the next one.
@@ -294,16 +295,5 @@ func (r *run) failed(c *client, err error) {
 func (r *run) say(format string, args ...any) {
 	if r.options.Progress != nil {
 		r.options.Progress(fmt.Sprintf(format, args...))
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

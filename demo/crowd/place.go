@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -46,7 +45,7 @@ func open(ctx context.Context, o Options) (_ *place, err error) {
 		return nil, err
 	}
 	p.cleanups = append(p.cleanups, func() error { return os.RemoveAll(p.dir) })
-	ports, err := freePorts(5)
+	ports, err := process.FreePorts(address, 5)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +138,7 @@ func (p *place) start(ctx context.Context) error {
 	p.passerelle = started
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return started.Await(ctx, func(ctx context.Context) bool { return answers(ctx, p.private+"/readyz") })
+	return started.AwaitAnswer(ctx, http.DefaultClient, p.private+"/readyz")
 }
 
 // replace ends Passerelle as kill -9 does, and starts the next.
@@ -172,31 +171,4 @@ func (p *place) close() error {
 		failures = append(failures, p.cleanups[i]())
 	}
 	return errors.Join(failures...)
-}
-
-// freePorts finds ports that nobody uses now.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		// All stay open until the last is found, so that none is found twice.
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
-func answers(ctx context.Context, address string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return false
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	defer answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"passerelle/demo/timing"
 )
 
 // Report is what came of it.
@@ -64,15 +66,7 @@ func (report *Report) String() string {
 	for _, action := range []string{"restart", "send"} {
 		fmt.Fprintf(out, "%s, how late\t%s\n", action, strings.Join(report.counted.within(action), ", "))
 	}
-	fmt.Fprintf(out, "\ngone to the leave at the homeserver\tcount\tmedian\t95 %%\tmax\n")
-	for _, what := range slices.Sorted(maps.Keys(report.times)) {
-		times := slices.Sorted(slices.Values(report.times[what]))
-		fmt.Fprintf(out, "%s\t%d", what, len(times))
-		for _, p := range []int{50, 95, 100} {
-			fmt.Fprintf(out, "\t%s", times[(p*len(times)-1)/100].Round(time.Millisecond))
-		}
-		fmt.Fprintln(out)
-	}
+	timing.Table(out, "gone to the leave at the homeserver", report.times)
 	_ = out.Flush()
 	fmt.Fprintf(&text, "\nin %s\n", report.Took.Round(time.Second))
 	return text.String()

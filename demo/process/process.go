@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -75,6 +77,36 @@ func (p *Process) Await(ctx context.Context, answers func(context.Context) bool)
 		}
 	}
 	return nil
+}
+
+// AwaitAnswer returns once the server answers 200 at an address.
+func (p *Process) AwaitAnswer(ctx context.Context, client *http.Client, address string) error {
+	return p.Await(ctx, func(ctx context.Context) bool {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return false
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+}
+
+// FreePorts finds TCP ports of an address that nobody uses now.
+func FreePorts(address string, n int) (ports []int, err error) {
+	for range n {
+		// All stay open until the last is found, so that none is found twice.
+		listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		if err != nil {
+			return nil, fmt.Errorf("the loopback address %s cannot be used: %w", address, err)
+		}
+		defer listener.Close()
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
 }
 
 // Stop ends the server, politely for as long as patience lasts, and returns

@@ -133,24 +133,11 @@ func (s *Server) await(ctx context.Context) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer client.CloseIdleConnections()
 	for _, address := range []string{s.ClientURL + "/_matrix/client/versions", s.federationURL + "/_matrix/federation/v1/version"} {
-		if err := s.process.Await(ctx, func(ctx context.Context) bool { return answers(ctx, client, address) }); err != nil {
+		if err := s.process.AwaitAnswer(ctx, client, address); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func answers(ctx context.Context, client *http.Client, address string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return false
-	}
-	answer, err := client.Do(request)
-	if err != nil {
-		return false
-	}
-	defer answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
 }
 
 // PID is the number of the server's process.

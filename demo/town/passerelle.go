@@ -99,7 +99,7 @@ func (m *Ministry) StartPasserelle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	ready := m.PrivateURL + "/readyz"
-	if err := p.Await(ctx, func(ctx context.Context) bool { return answers(ctx, ready) }); err != nil {
+	if err := p.AwaitAnswer(ctx, http.DefaultClient, ready); err != nil {
 		return errors.Join(err, p.Stop(stopPatience))
 	}
 	m.passerelle = p
@@ -166,16 +166,3 @@ func (m *Ministry) sfu() (int, error) {
 // stopPatience is longer than Passerelle itself takes at most. One that had to
 // be killed leaves an orphan, which ends itself after twenty seconds.
 const stopPatience = 25 * time.Second
-
-func answers(ctx context.Context, address string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return false
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	defer answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
-}

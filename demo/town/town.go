@@ -289,21 +289,15 @@ type ports struct {
 // freePorts finds ports that nobody uses now. It holds the media port, which is
 // one of those that any client gets, until held is closed.
 func freePorts(address string) (p ports, held net.PacketConn, err error) {
-	for _, wanted := range []struct {
-		on   string
-		into *int
-	}{
-		{address, &p.client}, {address, &p.federation}, {address, &p.public}, {address, &p.private}, {address, &p.proxied}, {address, &p.host},
-		{"127.0.0.1", &p.sfu},
-	} {
-		// All stay open until the last is found, so that none is found twice.
-		listener, err := net.Listen("tcp", net.JoinHostPort(wanted.on, "0"))
-		if err != nil {
-			return p, nil, fmt.Errorf("the loopback address %s cannot be used: %w", wanted.on, err)
-		}
-		defer listener.Close()
-		*wanted.into = listener.Addr().(*net.TCPAddr).Port
+	own, err := process.FreePorts(address, 6)
+	if err != nil {
+		return p, nil, err
 	}
+	api, err := process.FreePorts("127.0.0.1", 1)
+	if err != nil {
+		return p, nil, err
+	}
+	p = ports{client: own[0], federation: own[1], public: own[2], private: own[3], proxied: own[4], host: own[5], sfu: api[0]}
 	if held, err = net.ListenPacket("udp", ":0"); err != nil {
 		return p, nil, fmt.Errorf("no free UDP port: %w", err)
 	}
