@@ -12,7 +12,7 @@ demo: ## two ministries call each other on this machine (ARGS=--headless: by the
 test: ## everything that CI runs, on real parts
 	@./.ci/test
 
-soak-chaos: ## 300 callers come and go while servers are killed: a quarter of an hour (ARGS=--seed 2)
+soak-chaos: ## 300 callers come and go while servers are killed: nine minutes (ARGS=--seed 2)
 	@go run ./demo --chaos 300 $(ARGS)
 
 soak-leaves: ## 10,000 clients hand their leaves over to one Synapse: half an hour or more (ARGS=--seed 2)
