@@ -92,6 +92,7 @@ func run(ctx context.Context, o options, say text) error {
 	if err != nil {
 		return err
 	}
+	store.Lang = o.lang
 	if o.parts {
 		return fetchAll(ctx, store)
 	}

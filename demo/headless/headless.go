@@ -82,7 +82,7 @@ type Report struct {
 // Run makes one call in the town. The report is good as far as it goes, also
 // with an error.
 func Run(ctx context.Context, t *town.Town, o Options) (report *Report, err error) {
-	r := &run{town: t, options: o, report: &Report{Timeline: Timeline{began: time.Now()}}, news: make(chan news, 64)}
+	r := &run{town: t, options: o, say: texts[o.Lang], report: &Report{Timeline: Timeline{began: time.Now()}}, news: make(chan news, 64)}
 	return r.report, r.call(ctx)
 }
 
@@ -90,6 +90,7 @@ func Run(ctx context.Context, t *town.Town, o Options) (report *Report, err erro
 type run struct {
 	town    *town.Town
 	options Options
+	say     text
 	report  *Report
 	// news comes from the two watchers; when it is full they wait.
 	news     chan news
@@ -224,7 +225,7 @@ func (r *run) open(ctx context.Context, m *town.Ministry, tone, hears int) (*cal
 		Name: m.Session, Tone: tone, Hears: hears, Log: r.options.Log,
 	})
 	if err == nil {
-		r.report.Timeline.note(time.Now(), m.Session, "opened the page", "")
+		r.report.Timeline.note(time.Now(), m.Session, r.say.opened, "")
 	}
 	return c, err
 }
@@ -252,8 +253,8 @@ func (r *run) awaitLive(ctx context.Context, agnes, bruno *caller.Caller) error 
 		}
 	}
 	if err == nil {
-		r.report.Timeline.note(time.Now(), "agnes", "sees and hears bruno", fmt.Sprintf("%+v", r.report.Agnes))
-		r.report.Timeline.note(time.Now(), "bruno", "sees and hears agnes", fmt.Sprintf("%+v", r.report.Bruno))
+		r.report.Timeline.note(time.Now(), "agnes", fmt.Sprintf(r.say.live, "bruno"), r.say.describe(r.report.Agnes))
+		r.report.Timeline.note(time.Now(), "bruno", fmt.Sprintf(r.say.live, "agnes"), r.say.describe(r.report.Bruno))
 	}
 	return err
 }
@@ -274,7 +275,7 @@ func (r *run) hangUp(ctx context.Context, agnes *caller.Caller) (time.Duration, 
 	if err := errors.Join(err, pressed.err); err != nil {
 		return 0, err
 	}
-	r.report.Timeline.note(pressed.at, "agnes", "presses the button that leaves", "")
+	r.report.Timeline.note(pressed.at, "agnes", r.say.hungUp, "")
 	took := seen.Sub(pressed.at)
 	if took >= buttonWithin {
 		return took, fmt.Errorf("the button's leave was seen after %s, not within %s", took.Round(time.Millisecond), buttonWithin)
@@ -287,7 +288,7 @@ func (r *run) hangUp(ctx context.Context, agnes *caller.Caller) (time.Duration, 
 func (r *run) kill(ctx context.Context, bruno *caller.Caller) error {
 	began := time.Now()
 	bruno.Kill()
-	r.report.Timeline.note(began, "bruno", "is gone: his browser was killed", "")
+	r.report.Timeline.note(began, "bruno", r.say.killed, "")
 	ctx, cancel := context.WithTimeoutCause(ctx, leaveWithin, fmt.Errorf("not within %s", leaveWithin))
 	defer cancel()
 	var given, seen time.Time
@@ -303,7 +304,7 @@ func (r *run) kill(ctx context.Context, bruno *caller.Caller) error {
 	if err := waiting.Wait(); err != nil {
 		return err
 	}
-	r.report.Timeline.note(given, "bruno", "is given up by LiveKit", "")
+	r.report.Timeline.note(given, "bruno", r.say.givenUp, "")
 	r.report.GivenUp, r.report.KillSeen = given.Sub(began), max(seen.Sub(given), 0)
 	return nil
 }
@@ -339,9 +340,9 @@ func (r *run) drain() {
 }
 
 func (r *run) note(n news) {
-	what := "is in the call"
+	what := r.say.joined
 	if !n.Joined {
-		what = "has left the call"
+		what = r.say.left
 	}
-	r.report.Timeline.note(n.At, n.User.Localpart(), what, "seen by "+n.from.Name)
+	r.report.Timeline.note(n.At, n.User.Localpart(), what, fmt.Sprintf(r.say.seenBy, n.from.Name))
 }

@@ -52,14 +52,14 @@ func (r *run) killSFU(ctx context.Context, victim *town.Ministry, watching *call
 	if err != nil {
 		return err
 	}
-	r.report.Timeline.note(killed, victim.Session, "loses the SFU: it was killed", "")
+	r.report.Timeline.note(killed, victim.Session, r.say.sfuKilled, "")
 	back, err := watching.AwaitNewStream(ctx, before)
 	if err != nil {
 		return err
 	}
 	took := back.Sub(killed)
 	r.report.PicturesBack = append(r.report.PicturesBack, took)
-	r.report.Timeline.note(back, victim.Session, "is seen again", took.Round(time.Millisecond).String())
+	r.report.Timeline.note(back, victim.Session, r.say.pictureBack, took.Round(time.Millisecond).String())
 	return nil
 }
 

@@ -24,7 +24,7 @@ func (s *Store) Chromium(ctx context.Context) (program string, err error) {
 	if !s.Fetch {
 		return "", fmt.Errorf("chromium: %w (%s)", ErrMissing, hint)
 	}
-	if err := s.install(ctx, "chromium", "chromium", "a minute"); err != nil {
+	if err := s.install(ctx, "chromium", "chromium", time.Minute); err != nil {
 		return "", fmt.Errorf("chromium is needed to call (%s): %w", hint, err)
 	}
 	if program = firstProgram("chromium"); program == "" {
@@ -42,7 +42,7 @@ func (s *Store) Postgres(ctx context.Context) (binaries string, err error) {
 	if !s.Fetch {
 		return "", fmt.Errorf("postgresql: %w (%s)", ErrMissing, hint)
 	}
-	if err := s.install(ctx, "postgresql", "postgresql", "half a minute"); err != nil {
+	if err := s.install(ctx, "postgresql", "postgresql", 30*time.Second); err != nil {
 		return "", fmt.Errorf("postgresql is needed for the tests (%s): %w", hint, err)
 	}
 	if binaries = postgresBinaries(); binaries == "" {
@@ -74,7 +74,7 @@ func (s *Store) Redis(ctx context.Context) (program string, err error) {
 	if !s.Fetch {
 		return "", fmt.Errorf("redis: %w (%s)", ErrMissing, hint)
 	}
-	if err := s.install(ctx, "redis", name, "a few seconds"); err != nil {
+	if err := s.install(ctx, "redis", name, 5*time.Second); err != nil {
 		return "", fmt.Errorf("redis is needed for the tests (%s): %w", hint, err)
 	}
 	if program = firstProgram(name); program == "" {
@@ -93,7 +93,7 @@ func firstProgram(names ...string) string {
 }
 
 // install asks Debian's package manager, which only root may.
-func (s *Store) install(ctx context.Context, name, pkg, takes string) error {
+func (s *Store) install(ctx context.Context, name, pkg string, takes time.Duration) error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root can install packages")
 	}
@@ -107,7 +107,7 @@ func (s *Store) install(ctx context.Context, name, pkg, takes string) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	fmt.Fprintf(s.Progress, "Installing %s (usually %s) …\n", name, takes)
+	s.say(func(t text) string { return t.installing }, name, takes)
 	// A package must not start a service of its own: in run level 1 Debian's
 	// maintainer scripts do not.
 	env := []string{"DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"}

@@ -28,7 +28,7 @@ const dendritePackage = "github.com/element-hq/dendrite/cmd/dendrite"
 // calls use.
 func (s *Store) Dendrite(ctx context.Context) (program string, err error) {
 	dir, err := s.ensure(ctx, part{
-		name: "dendrite", takes: "two minutes", limit: 20 * time.Minute, pin: dendriteModule + dendriteSums,
+		name: "dendrite", takes: 2 * time.Minute, limit: 20 * time.Minute, pin: dendriteModule + dendriteSums,
 		fetch: s.fetchDendrite,
 	})
 	return filepath.Join(dir, "dendrite"), err

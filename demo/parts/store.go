@@ -34,6 +34,8 @@ type Store struct {
 	Dir, Root string
 	// Progress gets a line for each step that takes long.
 	Progress io.Writer
+	// Lang is the language of these lines, fr or en; empty is en.
+	Lang string
 	// Fetch allows to install what is missing.
 	Fetch bool
 }
@@ -74,9 +76,8 @@ func checkout() (string, error) {
 // part is one thing to fetch.
 type part struct {
 	name string
-	// takes says how long it usually takes, for people.
-	takes string
-	limit time.Duration
+	// takes is how long it usually takes, limit the longest it may.
+	takes, limit time.Duration
 	// pin is all that it is made from.
 	pin string
 	// fetch fills the empty folder.
@@ -109,14 +110,14 @@ func (s *Store) ensure(ctx context.Context, p part) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.limit, fmt.Errorf("it took longer than %s", p.limit))
 	defer cancel()
 	began := time.Now()
-	fmt.Fprintf(s.Progress, "Fetching %s (usually %s) …\n", p.name, p.takes)
+	s.say(func(t text) string { return t.fetching }, p.name, p.takes)
 	if err := p.fetch(ctx, dir); err != nil {
 		return "", fmt.Errorf("fetch %s: %w", p.name, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, ".stamp"), []byte(stamp(p)), 0o644); err != nil {
 		return "", fmt.Errorf("%s: %w", p.name, err)
 	}
-	fmt.Fprintf(s.Progress, "Fetched %s in %s.\n", p.name, time.Since(began).Round(time.Second))
+	s.say(func(t text) string { return t.fetched }, p.name, time.Since(began).Round(time.Second))
 	return dir, nil
 }
 

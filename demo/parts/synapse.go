@@ -18,7 +18,7 @@ var synapseRequirements string
 // Synapse returns the Python that has Synapse.
 func (s *Store) Synapse(ctx context.Context) (python string, err error) {
 	dir, err := s.ensure(ctx, part{
-		name: "synapse", takes: "a minute", limit: 15 * time.Minute, pin: synapseRequirements,
+		name: "synapse", takes: time.Minute, limit: 15 * time.Minute, pin: synapseRequirements,
 		fetch: s.fetchSynapse,
 	})
 	return filepath.Join(dir, "venv", "bin", "python"), err

@@ -23,7 +23,7 @@ func (s *Store) Web(ctx context.Context) (dist string, err error) {
 		return "", err
 	}
 	dir, err := s.ensure(ctx, part{
-		name: "web", takes: "half a minute", limit: 10 * time.Minute, pin: pin,
+		name: "web", takes: 30 * time.Second, limit: 10 * time.Minute, pin: pin,
 		fetch: func(ctx context.Context, dir string) error { return s.fetchWeb(ctx, source, dir) },
 	})
 	return filepath.Join(dir, "dist"), err
