@@ -154,6 +154,9 @@ func (a *attendance) Participant(_ context.Context, _ matrixrtc.SFURoom, who mat
 // TestRealSynapse has a real Synapse count: leaves are put off for longer than
 // their delay while everybody is there, and sent exactly once when they go.
 func TestRealSynapse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a minute and a half")
+	}
 	h := startSynapse(t, 12)
 	for _, c := range []struct {
 		name  string
@@ -166,6 +169,7 @@ func TestRealSynapse(t *testing.T) {
 		{"with the as_token", asToken, 4, 20 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			k := h.takenOver(t, c.token)
 			var keys []string
 			for _, user := range h.staff {
