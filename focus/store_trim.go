@@ -77,7 +77,9 @@ func (s *Store) TrimGrants(ctx context.Context, user id.UserID, now time.Time) e
 	if !s.written.due(user) {
 		return nil
 	}
-	if err := s.trimUser(ctx, user, now); err != nil {
+	// Beside a batch it would wait for the database all the same, and by a
+	// connection of its own, whose writing empties the caches of all others.
+	if err := s.grants.alone(ctx, func() error { return s.trimUser(ctx, user, now) }); err != nil {
 		return fmt.Errorf("trim grants: %w", err)
 	}
 	return nil

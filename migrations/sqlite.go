@@ -22,9 +22,12 @@ type sqlite struct {
 
 func newSQLite(address string) *sqlite {
 	s := &sqlite{address: address}
-	// Each connection has its own setting, and the address has no word for it.
+	// Each connection has its own settings, and the address has no word for these.
+	// Without temp_store a statement's own journal is a file, made and removed
+	// each time.
+	settings := fmt.Sprintf("PRAGMA wal_autocheckpoint = %d; PRAGMA temp_store = MEMORY", checkpointPages)
 	s.driver.ConnectHook = func(conn *sqlite3.SQLiteConn) error {
-		_, err := conn.Exec(fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", checkpointPages), nil)
+		_, err := conn.Exec(settings, nil)
 		return err
 	}
 	return s
