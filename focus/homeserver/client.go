@@ -60,9 +60,11 @@ func (r *Refusal) Withheld() bool { return r.Code == "M_FORBIDDEN" || r.Code == 
 // Client speaks to our homeserver's client-server API. It keeps connections,
 // has a deadline for each question and reads no more than it must.
 type Client struct {
-	base      string
-	token     string
-	http      *http.Client
+	base  string
+	token string
+	// transport is asked itself: it follows no redirect, so that the token goes
+	// to the address that the operator wrote and nowhere else.
+	transport http.RoundTripper
 	questions chan struct{} // holds a value for each question under way
 	metrics   metrics
 }
@@ -98,20 +100,16 @@ func NewClient(o Options) *Client {
 		}
 	}
 	return &Client{
-		base:  strings.TrimRight(o.URL, "/"),
-		token: o.Token,
-		http: &http.Client{
-			Transport: transport,
-			// The token goes to the address that the operator wrote and nowhere else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		base:      strings.TrimRight(o.URL, "/"),
+		token:     o.Token,
+		transport: transport,
 		questions: make(chan struct{}, maxQuestions),
 		metrics:   newMetrics(o.Registerer),
 	}
 }
 
 // Close lets go of the connections that no question uses.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { (&http.Client{Transport: c.transport}).CloseIdleConnections() }
 
 // question is one request.
 type question struct {
@@ -151,7 +149,7 @@ func (c *Client) exchange(ctx context.Context, q question, into any) error {
 	if err != nil {
 		return err
 	}
-	answer, err := c.http.Do(request)
+	answer, err := c.transport.RoundTrip(request)
 	if err != nil {
 		return plain(err)
 	}
@@ -203,11 +201,8 @@ func (c *Client) request(ctx context.Context, q question) (*http.Request, error)
 	return request, nil
 }
 
-// plain is the error without the address, which [url.Error] repeats.
+// plain says in words what a deadline that has passed means.
 func plain(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("it gave no answer in time")
 	}

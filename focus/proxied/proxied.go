@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
-	"regexp"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -36,9 +35,21 @@ const Probe = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/passerell
 // ProbeAnswer is the answer.
 const ProbeAnswer = `{"passerelle":true}`
 
-// route finds what is asked for. Whatever else the homeserver passes on is
-// answered as unknown.
-var route = regexp.MustCompile(`^/_matrix/(client|federation)/(?:v1|unstable/io\.element\.msc4195)/rtc/livekit/(get_token|delegate_delayed_leave)$`)
+// route is what can be asked for.
+type route struct{ token, federation bool }
+
+// routes are the paths of what can be asked for, in the proposal's stable and
+// unstable versions (MSC4195). Whatever else the homeserver passes on is answered
+// as unknown.
+var routes = func() map[string]route {
+	of := map[string]route{}
+	for _, version := range []string{"v1", "unstable/io.element.msc4195"} {
+		of["/_matrix/client/"+version+"/rtc/livekit/get_token"] = route{token: true}
+		of["/_matrix/client/"+version+"/rtc/livekit/delegate_delayed_leave"] = route{}
+		of["/_matrix/federation/"+version+"/rtc/livekit/get_token"] = route{token: true, federation: true}
+	}
+	return of
+}()
 
 const (
 	// ping is asked by the homeserver itself (application service API,
@@ -120,14 +131,13 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerWith(w, http.StatusOK, ProbeAnswer)
 		return
 	}
-	found := route.FindStringSubmatch(r.URL.Path)
+	asked, known := routes[r.URL.Path]
 	switch {
-	case found == nil, (found[1] == "federation") != (caller.Origin != ""),
-		found[2] != "get_token" && (caller.Origin != "" || l.delegate == nil):
+	case !known, asked.federation != (caller.Origin != ""), !asked.token && l.delegate == nil:
 		answer(w, http.StatusNotFound, "M_UNRECOGNIZED", "no such route")
 	case r.Method != http.MethodPost:
 		refuseMethod(w)
-	case found[2] == "get_token":
+	case asked.token:
 		l.token(w, r, caller)
 	default:
 		l.delegate(w, r, caller)
