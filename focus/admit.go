@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"passerelle/focus/matrixrtc"
 )
@@ -37,6 +38,9 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 		return matrixrtc.Admission{}, fmt.Errorf("%w: the token is from before a revocation", ErrNotAdmitted)
 	}
 	// What the token and the row say was right when they were written.
+	if err := s.stillMember(ctx, standing, t); err != nil {
+		return matrixrtc.Admission{}, err
+	}
 	rights, err := s.rightsOf(ctx, standing.Holder(t.Room, t.Identity))
 	switch {
 	case errors.Is(err, errRulesSilent):
@@ -81,6 +85,39 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 		return admission, nil
 	}
 	return admission, s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
+}
+
+// doorWait is how long the homeserver has to say whether somebody is still in the
+// room: less than a client waits for the door, which has to answer in time when
+// the homeserver does not.
+const doorWait = 2 * time.Second
+
+// stillMember asks whether the holder of a ticket is still in the room, where
+// that is required. A clear no takes back what they were given. A homeserver that
+// is silent keeps nobody out of whom it was known, for as long as what they were
+// given is good, or what the SFU has made of it for who is connected.
+func (s *Service) stillMember(ctx context.Context, standing Standing, t matrixrtc.Ticket) error {
+	if !s.required() {
+		return nil
+	}
+	joined, err := false, error(errNoHomeserver)
+	if s.members != nil {
+		soon, cancel := context.WithTimeout(ctx, doorWait)
+		joined, err = s.members.Still(soon, standing.Slot.RoomID, standing.UserID)
+		cancel()
+	}
+	now := s.now()
+	switch {
+	case err == nil && joined:
+		return nil
+	case err == nil, isWithheld(err):
+		_, err := s.Revoke(ctx, Whom{RoomID: standing.Slot.RoomID, UserID: standing.UserID}, "not in the room any more, at the door")
+		return errors.Join(fmt.Errorf("%w: the holder is not in the room", ErrNotAdmitted), err)
+	case standing.Verified && (now.Before(standing.ExpiresAt) || now.Before(t.Expires)):
+		s.log.Debug().Err(err).Msg("Whether somebody is still in the room is not known; they were, and may connect")
+		return nil
+	}
+	return fmt.Errorf("whether the holder of a token is in the room is not known: %w", err)
 }
 
 // place is the SFU for a room: the one that has it, or Home.
