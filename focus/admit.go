@@ -48,10 +48,13 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 	case err != nil:
 		return matrixrtc.Admission{}, err
 	}
+	open, err := s.isOpen(ctx, t.Room, standing)
 	switch {
+	case err != nil:
+		return matrixrtc.Admission{}, err
 	case !rights.Join:
 		return matrixrtc.Admission{}, fmt.Errorf("%w: the rules have changed", ErrNotAdmitted)
-	case !standing.RoomOpen && !rights.Start:
+	case !open && !rights.Start:
 		return matrixrtc.Admission{}, ErrNoCall
 	}
 	if rights.Publish != standing.Publish {
@@ -68,23 +71,45 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 			return matrixrtc.Admission{}, fmt.Errorf("the call is on the SFU %q, which this process does not have", admission.SFU)
 		}
 	}
+	if err := s.makeReady(ctx, admission.SFU, t, standing, open); err != nil {
+		return matrixrtc.Admission{}, err
+	}
+	return admission, nil
+}
+
+// makeReady keeps a place for the holder of a ticket and has the SFU have the
+// room. Who comes to a call that does not go on has started it.
+func (s *Service) makeReady(ctx context.Context, sfu string, t matrixrtc.Ticket, standing Standing, open bool) error {
 	starter := standing.StartedBy
-	if !standing.RoomOpen {
+	if !open {
 		starter = standing.ServerName
 	}
 	bounds := s.boundsOf(starter)
 	if bounds.MaxParticipants > 0 {
 		if err := s.store.TakeSeat(ctx, t.Room, t.Identity, bounds.MaxParticipants, s.now()); err != nil {
-			return matrixrtc.Admission{}, err
+			return err
 		}
 	}
-	if err := s.ensureRoom(ctx, admission.SFU, t.Room, bounds); err != nil {
-		return matrixrtc.Admission{}, err
+	if err := s.ensureRoom(ctx, sfu, t.Room, bounds); err != nil || open {
+		return err
 	}
-	if standing.RoomOpen {
-		return admission, nil
+	return s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
+}
+
+// isOpen tells whether the call goes on, so that who may only join it may come. As
+// long as nobody reports that the SFU has closed the room, it has it for the times
+// that it was told; and those who all lost their connections, as when the SFU
+// crashes, come back to it. But the report may be lost, and then a room in which
+// nobody is any more is none.
+func (s *Service) isOpen(ctx context.Context, room matrixrtc.SFURoom, standing Standing) (bool, error) {
+	c, now := s.config.Load(), s.now()
+	switch {
+	case standing.EnsuredAt.IsZero():
+		return false, nil
+	case now.Sub(standing.EnsuredAt).Abs() < c.EmptyTimeout: // made lately
+		return true, nil
 	}
-	return admission, s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
+	return s.store.InUse(ctx, room, now, max(c.DepartureTimeout, emptyFor))
 }
 
 // doorWait is how long the homeserver has to say whether somebody is still in the
