@@ -106,6 +106,15 @@ func (m *lateMembers) Joined(ctx context.Context, room id.RoomID, user id.UserID
 	return members.Joined(ctx, room, user)
 }
 
+// Still implements focus.Members.
+func (m *lateMembers) Still(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	members, err := m.find(ctx)
+	if err != nil {
+		return false, err
+	}
+	return members.Still(ctx, room, user)
+}
+
 // Confirm implements focus.Members.
 func (m *lateMembers) Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	members, err := m.find(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"passerelle/focus/matrixrtc"
 )
@@ -37,6 +38,9 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 		return matrixrtc.Admission{}, fmt.Errorf("%w: the token is from before a revocation", ErrNotAdmitted)
 	}
 	// What the token and the row say was right when they were written.
+	if err := s.stillMember(ctx, standing, t); err != nil {
+		return matrixrtc.Admission{}, err
+	}
 	rights, err := s.rightsOf(ctx, standing.Holder(t.Room, t.Identity))
 	switch {
 	case errors.Is(err, errRulesSilent):
@@ -44,10 +48,13 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 	case err != nil:
 		return matrixrtc.Admission{}, err
 	}
+	open, err := s.isOpen(ctx, t.Room, standing)
 	switch {
+	case err != nil:
+		return matrixrtc.Admission{}, err
 	case !rights.Join:
 		return matrixrtc.Admission{}, fmt.Errorf("%w: the rules have changed", ErrNotAdmitted)
-	case !standing.RoomOpen && !rights.Start:
+	case !open && !rights.Start:
 		return matrixrtc.Admission{}, ErrNoCall
 	}
 	if rights.Publish != standing.Publish {
@@ -64,23 +71,78 @@ func (s *Service) Admit(ctx context.Context, t matrixrtc.Ticket) (matrixrtc.Admi
 			return matrixrtc.Admission{}, fmt.Errorf("the call is on the SFU %q, which this process does not have", admission.SFU)
 		}
 	}
+	if err := s.makeReady(ctx, admission.SFU, t, standing, open); err != nil {
+		return matrixrtc.Admission{}, err
+	}
+	return admission, nil
+}
+
+// makeReady keeps a place for the holder of a ticket and has the SFU have the
+// room. Who comes to a call that does not go on has started it.
+func (s *Service) makeReady(ctx context.Context, sfu string, t matrixrtc.Ticket, standing Standing, open bool) error {
 	starter := standing.StartedBy
-	if !standing.RoomOpen {
+	if !open {
 		starter = standing.ServerName
 	}
 	bounds := s.boundsOf(starter)
 	if bounds.MaxParticipants > 0 {
 		if err := s.store.TakeSeat(ctx, t.Room, t.Identity, bounds.MaxParticipants, s.now()); err != nil {
-			return matrixrtc.Admission{}, err
+			return err
 		}
 	}
-	if err := s.ensureRoom(ctx, admission.SFU, t.Room, bounds); err != nil {
-		return matrixrtc.Admission{}, err
+	if err := s.ensureRoom(ctx, sfu, t.Room, bounds); err != nil || open {
+		return err
 	}
-	if standing.RoomOpen {
-		return admission, nil
+	return s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
+}
+
+// isOpen tells whether the call goes on, so that who may only join it may come. As
+// long as nobody reports that the SFU has closed the room, it has it for the times
+// that it was told; and those who all lost their connections, as when the SFU
+// crashes, come back to it. But the report may be lost, and then a room in which
+// nobody is any more is none.
+func (s *Service) isOpen(ctx context.Context, room matrixrtc.SFURoom, standing Standing) (bool, error) {
+	c, now := s.config.Load(), s.now()
+	switch {
+	case standing.EnsuredAt.IsZero():
+		return false, nil
+	case now.Sub(standing.EnsuredAt).Abs() < c.EmptyTimeout: // made lately
+		return true, nil
 	}
-	return admission, s.store.RoomEnsured(ctx, t.Room, standing.ServerName, s.now())
+	return s.store.InUse(ctx, room, now, max(c.DepartureTimeout, emptyFor))
+}
+
+// doorWait is how long the homeserver has to say whether somebody is still in the
+// room: less than a client waits for the door, which has to answer in time when
+// the homeserver does not.
+const doorWait = 2 * time.Second
+
+// stillMember asks whether the holder of a ticket is still in the room, where
+// that is required. A clear no takes back what they were given. A homeserver that
+// is silent keeps nobody out of whom it was known, for as long as what they were
+// given is good, or what the SFU has made of it for who is connected.
+func (s *Service) stillMember(ctx context.Context, standing Standing, t matrixrtc.Ticket) error {
+	if !s.required() {
+		return nil
+	}
+	joined, err := false, error(errNoHomeserver)
+	if s.members != nil {
+		soon, cancel := context.WithTimeout(ctx, doorWait)
+		joined, err = s.members.Still(soon, standing.Slot.RoomID, standing.UserID)
+		cancel()
+	}
+	now := s.now()
+	switch {
+	case err == nil && joined:
+		return nil
+	case err == nil, isWithheld(err):
+		_, err := s.Revoke(ctx, Whom{RoomID: standing.Slot.RoomID, UserID: standing.UserID}, "not in the room any more, at the door")
+		return errors.Join(fmt.Errorf("%w: the holder is not in the room", ErrNotAdmitted), err)
+	case standing.Verified && (now.Before(standing.ExpiresAt) || now.Before(t.Expires)):
+		s.log.Debug().Err(err).Msg("Whether somebody is still in the room is not known; they were, and may connect")
+		return nil
+	}
+	return fmt.Errorf("whether the holder of a token is in the room is not known: %w", err)
 }
 
 // place is the SFU for a room: the one that has it, or Home.

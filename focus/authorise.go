@@ -123,6 +123,7 @@ func (s *Service) opens(user id.UserID, room matrixrtc.SFURoom, c *config.Focus)
 // grant has the SFU room made for those who may start the call, records what
 // the user is given, and signs the token for it.
 func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, proof string) (string, error) {
+	now := s.now()
 	rights, err := s.rightsToAToken(ctx, r, user)
 	if err != nil {
 		return "", err
@@ -140,7 +141,6 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, pr
 	if err != nil {
 		return "", err
 	}
-	now := s.now()
 	// Of those who join a call together, the first has the room made for all.
 	ensure := rights.Start && !s.ensured.has(grant.Room, now)
 	if ensure {
@@ -152,7 +152,7 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, pr
 		}
 		s.ensured.add(grant.Room, now)
 	}
-	grant.Term, err = s.record(ctx, GrantRow{
+	given, err := s.record(ctx, r, GrantRow{
 		Grant:      grant,
 		SFU:        sfu,
 		Slot:       r.slot,
@@ -173,8 +173,8 @@ func (s *Service) grant(ctx context.Context, r *tokenRequest, user id.UserID, pr
 			return "", err
 		}
 	}
-	grant.Term = s.termOf(grant.Term)
-	token, err := s.tokens.Sign(grant)
+	given.Term = s.termOf(given.Term)
+	token, err := s.tokens.Sign(given)
 	if err != nil {
 		return "", err
 	}
@@ -188,16 +188,4 @@ func (s *Service) termOf(term int64) int64 {
 		return matrixrtc.UnknownTerm
 	}
 	return term
-}
-
-// record stores a grant, where anybody would ever ask for it, and returns its
-// term.
-func (s *Service) record(ctx context.Context, g GrantRow) (term int64, err error) {
-	if s.unrecorded {
-		return matrixrtc.UnknownTerm, nil
-	}
-	if term, err = s.store.PutGrant(ctx, g); err != nil {
-		return 0, err
-	}
-	return term, s.store.TrimGrants(ctx, g.Member.UserID, g.IssuedAt)
 }

@@ -28,7 +28,9 @@ type batch[Row any] struct {
 }
 
 type queued[Row any] struct {
-	row  Row
+	row Row
+	// ctx is of who waits for the row.
+	ctx  context.Context
 	done chan error // gets one value
 }
 
@@ -36,10 +38,11 @@ func newBatch[Row any](write func(context.Context, []Row) error) *batch[Row] {
 	return &batch[Row]{write: write, turn: make(chan struct{}, 1), waiting: make(chan *queued[Row], 4*maxBatch)}
 }
 
-// put returns once the row is committed. A caller that gives up does not take
-// its row back.
+// put returns once the row is committed. A row whose caller has given up by the
+// time of its turn is not written: that may be much later, and by then it may say
+// what is not so any more.
 func (b *batch[Row]) put(ctx context.Context, row Row) error {
-	own := &queued[Row]{row: row, done: make(chan error, 1)}
+	own := &queued[Row]{row: row, ctx: ctx, done: make(chan error, 1)}
 	for queued := false; !queued; {
 		select {
 		case b.waiting <- own:
@@ -82,15 +85,20 @@ func (b *batch[Row]) alone(ctx context.Context, do func() error) error {
 	}
 }
 
-// writeSome writes what waits, up to a batch. When that fails each row is
-// tried by itself: one that cannot be stored must not take others along.
+// writeSome writes what waits and is waited for, up to a batch. When that fails
+// each row is tried by itself: one that cannot be stored must not take others
+// along.
 func (b *batch[Row]) writeSome(ctx context.Context) {
 	var taken []*queued[Row]
 	var rows []Row
 	for len(taken) < maxBatch {
 		select {
 		case q := <-b.waiting:
-			taken, rows = append(taken, q), append(rows, q.row)
+			if err := q.ctx.Err(); err != nil {
+				q.done <- err
+			} else {
+				taken, rows = append(taken, q), append(rows, q.row)
+			}
 			continue
 		default:
 		}

@@ -205,6 +205,7 @@ type Service struct {
 	door      Door
 	observers []Observer
 	misses    misses
+	onlookers *onlookers
 	log       zerolog.Logger
 	metrics   metrics
 	now       func() time.Time
@@ -247,6 +248,7 @@ func New(o Options) (*Service, error) {
 		relays:     newRelays(),
 		proofs:     newProofs(maxProofs),
 		openings:   newOpenings(),
+		onlookers:  newOnlookers(),
 		log:        o.Log,
 		now:        time.Now,
 

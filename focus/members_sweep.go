@@ -28,10 +28,10 @@ func (s *Service) sweepMembers(ctx context.Context) error {
 	})
 }
 
-// SweepMembers asks once, for those who come after the one named, whether they
-// are still in their rooms, with one question for each person in a room; who is
-// not is put out of its calls. It returns where the next round starts: the zero
-// value for the beginning. Where nobody can be asked or need be, it does
+// SweepMembers asks once, for those who come after the one named, and for all
+// onlookers, whether they are still in their rooms, with one question for each
+// person in a room; who is not is put out of its calls. It returns where the next
+// round starts: the zero value for the beginning. Where nobody can be asked or need be, it does
 // nothing.
 func (s *Service) SweepMembers(ctx context.Context, after InCall) (next InCall, err error) {
 	if s.members == nil || !s.required() {
@@ -46,7 +46,7 @@ func (s *Service) SweepMembers(ctx context.Context, after InCall) (next InCall, 
 	}
 	var asking errgroup.Group
 	asking.SetLimit(membersAtOnce)
-	for _, p := range people {
+	for _, p := range s.onlookers.among(people, s.now()) {
 		asking.Go(func() error { return s.MemberGone(ctx, p.RoomID, p.UserID) })
 	}
 	return next, asking.Wait()

@@ -18,6 +18,8 @@ type Members interface {
 	// Joined may rest on an answer a few seconds old, and waits a moment for a
 	// join that is on its way from another server.
 	Joined(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
+	// Still is Joined for who was joined a moment ago: no join is waited for.
+	Still(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
 	// Confirm asks now, once.
 	Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error)
 	// Here tells whether anybody of our own server is joined to the room.
@@ -88,11 +90,17 @@ func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, sil
 	return held, nil
 }
 
+// isWithheld tells an answer that is none from silence.
+func isWithheld(err error) bool {
+	w, ok := errors.AsType[withheld](err)
+	return ok && w.Withheld()
+}
+
 // unknown is what they are told of whom it is not known whether they are in the
 // room.
 func unknown(silence error) error {
 	refusal := errMembershipUnknown
-	if w, ok := errors.AsType[withheld](silence); ok && w.Withheld() {
+	if isWithheld(silence) {
 		refusal = errNotJoined
 	}
 	return fmt.Errorf("%w (%w)", refusal, silence)

@@ -36,6 +36,10 @@ func (m *members) Joined(_ context.Context, room id.RoomID, user id.UserID) (boo
 	return m.in[string(room)+" "+string(user)], m.silent
 }
 
+func (m *members) Still(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	return m.Joined(ctx, room, user)
+}
+
 func (m *members) Confirm(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
 	return m.Joined(ctx, room, user)
 }

@@ -90,6 +90,11 @@ func (s *Service) recheck(ctx context.Context, room matrixrtc.SFURoom, who matri
 	if err != nil {
 		return err
 	}
+	return s.recheckBy(ctx, standing, room, who, joined, onSFU)
+}
+
+// recheckBy is recheck by what the rows were just found to say.
+func (s *Service) recheckBy(ctx context.Context, standing Standing, room matrixrtc.SFURoom, who matrixrtc.Identity, joined time.Time, onSFU matrixrtc.Sources) error {
 	if standing.Living() {
 		err := s.holdTo(ctx, standing.Holder(room, who), onSFU)
 		if errors.Is(err, errRulesSilent) {

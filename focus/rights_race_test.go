@@ -3,6 +3,7 @@ package focus_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"time"
 
@@ -120,7 +121,8 @@ func TestRightsChangeWhileATokenIsAskedFor(t *testing.T) {
 			w.access["own.example"] = matrixrtc.Access{}
 			require.NoError(t, w.ApplyRights(t.Context(), ""))
 		}
-		_ = w.grantAna(t)
+		status, body := w.ask(t, "/sfu/get", legacyRequest)
+		require.Equal(t, http.StatusForbidden, status, body)
 		w.removed = nil
 		w.isThere(matrixrtc.Microphone, 0)
 		w.round(t)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,15 +30,26 @@ type GrantRow struct {
 	Membership string
 	MayCreate  bool
 	// Ensured: the SFU was just asked to have the room.
-	Ensured   bool
+	Ensured bool
+	// After is the term of the revocation after which it was asked whether the
+	// user may be there; 0 where none was known. It is compared with the row's
+	// and no clock with another: theirs step, and those of several processes
+	// differ.
+	After     int64
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 }
 
-// writtenGrant is a row with what the database knew of it: its term.
+// ErrRevoked is returned by [Store.PutGrant] for a grant that was taken back
+// after it was asked whether it may be given.
+var ErrRevoked = errors.New("the grant was revoked meanwhile")
+
+// writtenGrant is a row with what the database knew of it: its term, and whether
+// it was written at all.
 type writtenGrant struct {
 	GrantRow
-	term int64
+	term   int64
+	stored bool
 }
 
 const (
@@ -58,7 +70,9 @@ const (
 
 	// What comes between the two is one list of values for each row.
 	putGrantsBegin = `INSERT INTO call_grant (sfu_room, identity, user_id, device_id, member_id, server_name, route,
-		membership, can_publish, sources, may_create, issued_at, expires_at) VALUES `
+		membership, can_publish, sources, may_create, issued_at, expires_at, revoked_at) VALUES `
+	// One that was taken back stays so, and is not returned, unless it was asked
+	// after that whether it may be given again.
 	putGrantsEnd = `
 		ON CONFLICT (sfu_room, identity) DO UPDATE SET
 			user_id = excluded.user_id, device_id = excluded.device_id, member_id = excluded.member_id,
@@ -66,8 +80,9 @@ const (
 			membership = excluded.membership, can_publish = excluded.can_publish, sources = excluded.sources,
 			may_create = excluded.may_create, issued_at = excluded.issued_at, expires_at = excluded.expires_at,
 			revoked = false
+		WHERE NOT call_grant.revoked OR call_grant.revoked_at = excluded.revoked_at
 		RETURNING sfu_room, identity, COALESCE(revoked_at, 0)`
-	grantColumns = 13
+	grantColumns = 14
 )
 
 // sessionKept is how long the row of a session, once written, is not written
@@ -77,11 +92,15 @@ const sessionKept = time.Minute
 
 // PutGrant records the session, if it is new, and the grant, replacing an
 // earlier one of the same identity, and returns its term. It returns once that
-// is committed; grants that come together share a commit.
+// is committed; grants that come together share a commit. One that was taken back
+// by a revocation that the row knows nothing of (After) stays so: [ErrRevoked].
 func (s *Store) PutGrant(ctx context.Context, g GrantRow) (term int64, err error) {
 	written := &writtenGrant{GrantRow: g}
 	if err := s.grants.put(ctx, written); err != nil {
 		return 0, fmt.Errorf("store grant: %w", err)
+	}
+	if !written.stored {
+		return 0, ErrRevoked
 	}
 	return written.term, nil
 }
@@ -93,13 +112,13 @@ func (s *Store) writeGrants(ctx context.Context, rows []*writtenGrant) error {
 	if err := s.putAll(ctx, grants); err != nil {
 		return err
 	}
-	// Those of one identity have one row, and one term.
+	// Those of one identity have one row, and one fate.
 	at := 0
 	for _, row := range rows {
 		for byRoomAndIdentity(grants[at], row) != 0 {
 			at++
 		}
-		row.term = grants[at].term
+		row.term, row.stored = grants[at].term, grants[at].stored
 	}
 	return nil
 }
@@ -179,12 +198,15 @@ func (s *Store) sessionsToWrite(grants []*writtenGrant) []*writtenGrant {
 	return sessions
 }
 
-// insertGrants stores the rows in one statement, and notes their terms.
+// insertGrants stores the rows in one statement, and notes which it has stored,
+// and their terms.
 func (s *Store) insertGrants(ctx context.Context, grants []*writtenGrant) error {
 	values := make([]any, 0, len(grants)*grantColumns)
 	for _, g := range grants {
+		g.stored = false // it may be so from a try that was rolled back
 		values = append(values, string(g.Room), string(g.Identity), string(g.Member.UserID), string(g.Member.DeviceID), g.Member.ID,
-			g.ServerName, g.Route, g.Membership, g.Publish != 0, int(g.Publish), g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli())
+			g.ServerName, g.Route, g.Membership, g.Publish != 0, int(g.Publish), g.MayCreate, g.IssuedAt.UnixMilli(), g.ExpiresAt.UnixMilli(),
+			sql.NullInt64{Int64: g.After, Valid: g.After != 0})
 	}
 	rows, err := s.db.Query(ctx, putGrants[len(grants)-1], values...)
 	if err != nil {
@@ -198,7 +220,7 @@ func (s *Store) insertGrants(ctx context.Context, grants []*writtenGrant) error 
 		}
 		// They may come in any order.
 		if n, found := slices.BinarySearchFunc(grants, &of, byRoomAndIdentity); found {
-			grants[n].term = of.term
+			grants[n].term, grants[n].stored = of.term, true
 		}
 	}
 	return rows.Err()

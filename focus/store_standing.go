@@ -26,8 +26,9 @@ type Standing struct {
 	Publish matrixrtc.Sources
 	// MayCreate: its holder may have the room made.
 	MayCreate bool
-	// RoomOpen: the SFU room was made and has not been closed.
-	RoomOpen bool
+	// EnsuredAt is when the SFU was last asked to have the room; zero when it has
+	// reported since then that it closed it.
+	EnsuredAt time.Time
 	// SFU has the room; Epoch counts its moves.
 	SFU   string
 	Epoch int
@@ -87,9 +88,25 @@ func (s *Store) Standing(ctx context.Context, room matrixrtc.SFURoom, who matrix
 	}
 	standing.Publish = sourcesIn(publish, standing.Publish)
 	standing.Term = revokedAt.Int64
-	standing.RoomOpen = ensuredAt.Valid
+	if ensuredAt.Valid {
+		standing.EnsuredAt = time.UnixMilli(ensuredAt.Int64)
+	}
 	standing.ExpiresAt, standing.Verified = time.UnixMilli(expiresAt), membership == verified
 	return standing, nil
+}
+
+// What lies ahead is from before a clock was set back.
+const wasInUse = `
+	SELECT EXISTS (SELECT 1 FROM call_participant p
+		WHERE p.sfu_room = $1 AND (p.state = 'joined' OR p.left_at > $2 AND p.left_at < $3))`
+
+// InUse tells whether somebody is in the room, or was so within that time.
+func (s *Store) InUse(ctx context.Context, room matrixrtc.SFURoom, now time.Time, within time.Duration) (inUse bool, err error) {
+	err = s.db.QueryRow(ctx, wasInUse, room, now.Add(-within).UnixMilli(), now.Add(within).UnixMilli()).Scan(&inUse)
+	if err != nil {
+		return false, fmt.Errorf("look up whether a room is in use: %w", err)
+	}
+	return inUse, nil
 }
 
 const setEnsured = `

@@ -116,9 +116,7 @@ func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matri
 	missing := room.Joined
 	for _, p := range present {
 		if !p.Joined {
-			// Nobody has reported it, and nobody may ever: it sees who is there all
-			// the same.
-			if err := s.recheck(ctx, room.Room, p.Identity, p.JoinedAt, p.Publish); err != nil {
+			if err := s.recheckOnlooker(ctx, room.Room, p); err != nil {
 				return err
 			}
 			continue

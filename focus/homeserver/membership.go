@@ -41,13 +41,24 @@ type Membership struct {
 
 	mu      sync.Mutex
 	answers map[string]time.Time // until when the "yes" counts
+	asked   uint64               // counts questions
+	under   map[string]*underWay
+}
+
+// underWay are the questions under way that are the same. They are answered in
+// any order, and the one that was asked last counts.
+type underWay struct {
+	questions int
+	// said is the number of the last question that is answered, and yes what was.
+	said uint64
+	yes  bool
 }
 
 // NewMembership returns the membership as the homeserver named server sees it.
 func NewMembership(client *Client, server string, log zerolog.Logger) *Membership {
 	return &Membership{
 		client: client, server: server, log: log,
-		races: races{of: map[string]int{}}, answers: map[string]time.Time{},
+		races: races{of: map[string]int{}}, answers: map[string]time.Time{}, under: map[string]*underWay{},
 	}
 }
 
@@ -66,6 +77,16 @@ func (m *Membership) Joined(ctx context.Context, room id.RoomID, user id.UserID)
 	answer, err, _ := m.asking.Do(key, func() (any, error) { return m.find(shared, key, room, user) })
 	joined, _ := answer.(bool)
 	return joined, err
+}
+
+// Still is Joined for who was in the room a moment ago: it is asked once, and a
+// join on its way is none.
+func (m *Membership) Still(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	key := string(room) + "\n" + string(user)
+	if m.fresh(key) {
+		return true, nil
+	}
+	return m.once(ctx, key, room, user)
 }
 
 // Confirm is Joined by one question, asked now: what was known before does not
@@ -87,12 +108,10 @@ func (m *Membership) Present(ctx context.Context, room id.RoomID, server string)
 	if m.fresh(key) {
 		return true, nil
 	}
-	asked := time.Now()
-	present, err := m.client.ServerJoined(ctx, room, server)
+	present, err := m.put(key, func() (bool, error) { return m.client.ServerJoined(ctx, room, server) })
 	if err != nil {
 		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
 	}
-	m.keep(key, present, asked)
 	return present, nil
 }
 
@@ -137,26 +156,54 @@ func (m *Membership) isLocal(user id.UserID) bool {
 
 // once asks once and keeps a "yes".
 func (m *Membership) once(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
-	asked := time.Now()
-	joined, err := m.client.IsJoined(ctx, room, user)
-	m.note(err)
+	joined, err := m.put(key, func() (bool, error) {
+		joined, err := m.client.IsJoined(ctx, room, user)
+		m.note(err)
+		return joined, err
+	})
 	if err != nil {
 		return false, fmt.Errorf("ask the homeserver who is in the room: %w", err)
 	}
-	m.keep(key, joined, asked)
 	return joined, nil
 }
 
-// keep remembers a "yes" for a while, and no "no".
-func (m *Membership) keep(key string, yes bool, asked time.Time) {
+// put puts a question, and remembers a "yes" for a while, and no "no". Where the
+// same was asked later and answered sooner, that is the answer: an old "yes" does
+// not come back after a "no".
+func (m *Membership) put(key string, question func() (bool, error)) (bool, error) {
+	asked := time.Now()
+	m.mu.Lock()
+	m.asked++
+	number := m.asked
+	u := m.under[key]
+	if u == nil {
+		u = &underWay{}
+		m.under[key] = u
+	}
+	u.questions++
+	m.mu.Unlock()
+
+	yes, err := question()
+
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if u.questions--; u.questions == 0 {
+		delete(m.under, key)
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case number < u.said:
+		return u.yes, nil
+	}
+	u.said, u.yes = number, yes
 	if !yes {
 		delete(m.answers, key)
-		return
+		return false, nil
 	}
 	m.makeRoom(asked)
 	m.answers[key] = asked.Add(freshFor)
+	return true, nil
 }
 
 func (m *Membership) fresh(key string) bool {
