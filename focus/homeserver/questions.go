@@ -38,7 +38,9 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
 		members, memberErr := c.joinedMembers(ctx, room)
 		if memberErr != nil {
-			return false, fmt.Errorf("%w (asked because of %w)", memberErr, err)
+			// The first answer is for people to read: it is a refusal, and where the
+			// second question has none, nothing was refused.
+			return false, fmt.Errorf("%w (asked because of %s)", memberErr, err)
 		}
 		return slices.Contains(members, user), nil
 	}
