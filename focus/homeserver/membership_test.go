@@ -308,25 +308,6 @@ func TestWhatIsWithheld(t *testing.T) {
 	})
 }
 
-// TestSilenceIsNoRefusal: a homeserver that says nothing to the second question has
-// refused nothing, whatever it said to the first.
-func TestSilenceIsNoRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		_, err := membership(&fake{answer: func(r *http.Request) (int, string) {
-			if strings.HasSuffix(r.URL.Path, "/joined_members") {
-				return 0, "connection reset by peer"
-			}
-			return 403, `{"errcode":"M_FORBIDDEN"}`
-		}}).Joined(t.Context(), room, bo)
-		require.ErrorContains(t, err, "connection reset by peer")
-		require.ErrorContains(t, err, "403 M_FORBIDDEN", "which is why it was asked")
-		_, refused := errors.AsType[*homeserver.Refusal](err)
-		require.False(t, refused)
-		require.Zero(t, time.Since(began), "nor is it waited for")
-	})
-}
-
 // TestManyStrangers: only so many "no" are asked again at one time.
 func TestManyStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -407,9 +388,6 @@ func TestHereIsNoGuess(t *testing.T) {
 		_, err := membership(always(400, `{"errcode":"`+code+`"}`)).Here(t.Context(), room)
 		require.Error(t, err, code)
 	}
-	here, err := membership(always(200, `{"joined":false}`)).Here(t.Context(), room)
-	require.NoError(t, err)
-	require.False(t, here)
 }
 
 // TestPresent: that somebody of a server is there is kept as for users.
