@@ -55,6 +55,7 @@ const checkPause = 2 * time.Second
 // CheckOptions say what our homeserver should be able to do.
 func CheckOptions(c *config.Config) homeserver.CheckOptions {
 	return homeserver.CheckOptions{
+		ServerName: c.Homeserver.ServerName,
 		Unverified: c.Focus.Membership == "unverified",
 		Proxied:    c.Homeserver.Listen != "", ProbePath: proxied.Probe, ProbeAnswer: proxied.ProbeAnswer,
 		Transports: Transports(c), AnnouncedByUs: c.Announce.Transports,

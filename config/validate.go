@@ -221,9 +221,7 @@ func (h Homeserver) validate(m *Mistakes) {
 	if h == (Homeserver{}) {
 		return
 	}
-	if h.ServerName == "" {
-		m.add("homeserver.server_name", missing, "write the part of your users' IDs after the first colon")
-	}
+	h.validateServerName(m)
 	const example = "write the address of its client API, such as http://127.0.0.1:8008"
 	u, err := url.Parse(h.URL)
 	switch {
@@ -240,6 +238,18 @@ func (h Homeserver) validate(m *Mistakes) {
 		if h.HSToken == "" && h.HSTokenFile == "" {
 			m.add("homeserver.hs_token", missing, "name a file that holds it in homeserver.hs_token_file; `passerelle registration focus` makes it")
 		}
+	}
+}
+
+func (h Homeserver) validateServerName(m *Mistakes) {
+	const key, example = "homeserver.server_name", "write the part of your users' IDs after the first colon"
+	switch lower := strings.ToLower(h.ServerName); {
+	case h.ServerName == "":
+		m.add(key, missing, example)
+	case len(lower) > maxServerName, !serverGlob.MatchString(lower), strings.ContainsAny(lower, "*?"):
+		m.add(key, strconv.Quote(h.ServerName)+" is not a server name", example+", such as example.gouv.fr, without scheme and path")
+	case h.ServerName != lower:
+		m.add(key, "has capital letters", "write "+lower)
 	}
 }
 

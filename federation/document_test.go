@@ -43,10 +43,11 @@ func FuzzServerDocument(f *testing.F) {
 				return nil, net.ErrClosed
 			}},
 		}
-		p, keep, err := r.resolve(t.Context(), name)
+		l, err := r.resolve(t.Context(), name)
 		if err != nil {
 			t.Fatalf("a document cannot fail the look-up: %v", err)
 		}
+		p, keep := l.place, l.keep
 		if !validServerName(p.host) || p.tlsName == "" || strings.ContainsAny(p.host, "/@?#\r\n ") {
 			t.Fatalf("%q, TLS %q, is no server name", p.host, p.tlsName)
 		}

@@ -1,13 +1,18 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +32,11 @@ const (
 	// doubtedFor is the same after a connection failed: as often as this it is
 	// looked for again, and no more.
 	doubtedFor = 10 * time.Second
+	// staleFor is how long, after it was found, a server is taken to be where it
+	// was when looking for it again fails: the web server that has its document, or
+	// a name server, is away, and the homeserver answers as before. Every
+	// connection proves anew that it is the one.
+	staleFor = 6 * time.Hour
 	// maxAddresses bounds how many SRV records of a server are tried.
 	maxAddresses = 4
 )
@@ -41,6 +51,8 @@ type place struct {
 	host, tlsName string
 	// addresses are host:port, in the order in which to try them.
 	addresses []string
+	// srv: SRV records say so.
+	srv bool
 }
 
 // home is what is known about where a server is.
@@ -52,8 +64,9 @@ type home struct {
 
 	mu      sync.Mutex
 	place   *place
-	err     error // of the last look-up, when place is nil
-	foundAt time.Time
+	err     error     // of the last look-up, when place is nil
+	foundAt time.Time // when it was looked for
+	goodAt  time.Time // when the place was found
 	until   time.Time
 }
 
@@ -83,18 +96,43 @@ func (h *home) find(ctx context.Context, r *resolver) (*place, error) {
 	if p, err, ok := h.known(); ok {
 		return p, err
 	}
-	p, keep, err := r.resolve(ctx, h.name)
+	looking, cancel := h.share(ctx)
+	defer cancel()
+	l, err := r.resolve(looking, h.name)
 	if errors.Is(err, context.Canceled) {
 		return nil, err // whoever asked went away; the next one looks
 	}
+	return h.take(l, err)
+}
+
+// share leaves, of the time for a question, some for the question itself where
+// it will be asked whatever the look-up finds.
+func (h *home) share(ctx context.Context) (context.Context, context.CancelFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err == nil && h.place != nil && p.same(h.place) {
-		p = h.place // and its connections
+	deadline, ok := ctx.Deadline()
+	if !ok || h.place == nil {
+		return context.WithCancel(ctx)
 	}
-	h.place, h.err, h.foundAt = p, err, time.Now()
-	h.until = h.foundAt.Add(keep)
-	return p, err
+	return context.WithTimeout(ctx, time.Until(deadline)*3/4)
+}
+
+// take takes in what a look-up found. The place of before stays where the
+// look-up could not see what has led there.
+func (h *home) take(l lookup, err error) (*place, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.foundAt = time.Now()
+	if h.place != nil && h.foundAt.Before(h.goodAt.Add(staleFor)) && (err != nil || l.blindTo(h.place, h.name)) {
+		h.until = h.foundAt.Add(plainFor)
+		return h.place, nil
+	}
+	if err == nil && h.place != nil && l.place.same(h.place) {
+		l.place = h.place // and its connections
+	}
+	h.place, h.err, h.goodAt = l.place, err, h.foundAt
+	h.until = h.foundAt.Add(l.keep)
+	return h.place, h.err
 }
 
 // doubt is called when the place gave no answer. The server is looked for
@@ -105,7 +143,7 @@ func (h *home) doubt(p *place, r *resolver) {
 	if h.place != p {
 		return
 	}
-	h.place = r.place(p.host, p.addresses)
+	h.place = r.place(p.host, p.addresses, p.srv)
 	if soon := h.foundAt.Add(doubtedFor); soon.Before(h.until) {
 		h.until = soon
 	}
@@ -115,37 +153,118 @@ func (p *place) same(other *place) bool {
 	return p.host == other.host && slices.Equal(p.addresses, other.addresses)
 }
 
+// lookup is what a look-up found.
+type lookup struct {
+	place *place
+	// keep is for how long it is good.
+	keep time.Duration
+	// noDocument and noSRV: whether there is a .well-known document, and whether
+	// there are SRV records, could not be seen. What they might say was left out.
+	noDocument, noSRV bool
+}
+
+// blindTo tells whether the look-up could not see what led to a place before: the
+// document, when it is not at the server's own name, or the SRV records.
+func (l lookup) blindTo(p *place, name string) bool {
+	return l.noDocument && p.host != name || l.noSRV && p.srv && l.place.host == p.host
+}
+
 // resolver finds where servers are.
 type resolver struct {
 	// wellKnown fetches .well-known documents, through the address filter.
-	// mautrix' resolver would take [http.DefaultClient] without it.
 	wellKnown *http.Client
 	dns       *net.Resolver
 	pools     atomic.Uint64
 }
 
 // resolve follows the discovery of the server-server API ("Resolving server
-// names") and says for how long what it found is good. The name is one that
-// the policy allows.
-func (r *resolver) resolve(ctx context.Context, name string) (*place, time.Duration, error) {
-	found, err := federation.ResolveServerName(ctx, name,
-		&federation.ResolveServerNameOpts{HTTPClient: r.wellKnown, DNSClient: r.dns})
-	// Out of time, mautrix' resolver takes the server to have neither
-	// .well-known document nor SRV record.
-	if err = errors.Join(err, ended(ctx)); err != nil {
-		return nil, doubtedFor, err
+// names"). The name is one that the policy allows. mautrix' resolver does the
+// same, and does not tell a server without document or records from one of
+// which they could not be had.
+func (r *resolver) resolve(ctx context.Context, name string) (lookup, error) {
+	l := lookup{keep: delegatedFor}
+	server := name
+	host, port, ok := federation.ParseServerName(name)
+	if !ok {
+		return lookup{keep: doubtedFor}, federation.ErrInvalidServerName
 	}
-	host := found.HostHeader
-	if !validServerName(host) {
-		// The document names no server, so it is as if there were none; the
-		// addresses are already those of the name itself.
-		host = name
+	if port == 0 && net.ParseIP(host) == nil {
+		delegate, err := r.document(ctx, host)
+		l.noDocument = err != nil
+		if delegate != "" {
+			server = delegate
+			host, port, _ = federation.ParseServerName(delegate)
+		}
+		if server == name {
+			l.keep = plainFor
+		}
 	}
-	keep := delegatedFor
-	if _, port, _ := federation.ParseServerName(name); host == name && port == 0 {
-		keep = plainFor
+	var addresses []string
+	if port == 0 && net.ParseIP(host) == nil && ended(ctx) == nil {
+		var err error
+		addresses, err = r.records(ctx, host)
+		l.noSRV = err != nil
 	}
-	return r.place(host, found.IPPort[:min(len(found.IPPort), maxAddresses)]), keep, nil
+	if err := ended(ctx); err != nil {
+		return lookup{keep: doubtedFor}, err
+	}
+	srv := len(addresses) > 0
+	if !srv {
+		addresses = []string{net.JoinHostPort(host, strconv.Itoa(int(cmp.Or(port, 8448))))}
+	}
+	l.place = r.place(server, addresses, srv)
+	return l, nil
+}
+
+// document is the server that the .well-known document names, or none: there is
+// no document, or it names no server, which is the same. An error means that it
+// could not be seen. Web servers that are being repaired have many answers; no
+// other than these two say that there is none.
+func (r *resolver) document(ctx context.Context, host string) (string, error) {
+	address := url.URL{Scheme: "https", Host: host, Path: "/.well-known/matrix/server"}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return "", errBroken
+	}
+	answer, err := r.wellKnown.Do(request)
+	if err != nil {
+		return "", reason(err)
+	}
+	defer answer.Body.Close()
+	switch answer.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusGone:
+		return "", nil
+	default:
+		return "", errBroken
+	}
+	var document struct {
+		Server string `json:"m.server"`
+	}
+	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&document) != nil {
+		return "", errBroken
+	}
+	if !validServerName(document.Server) {
+		return "", nil
+	}
+	return document.Server, nil
+}
+
+// records are the addresses that SRV records name, none where there are none. An
+// error means that they could not be seen.
+func (r *resolver) records(ctx context.Context, host string) ([]string, error) {
+	records, err := federation.RequestSRV(ctx, r.dns, host)
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]string, 0, maxAddresses)
+	for _, record := range records[:min(len(records), maxAddresses)] {
+		addresses = append(addresses, net.JoinHostPort(strings.TrimRight(record.Target, "."), strconv.Itoa(int(record.Port))))
+	}
+	return addresses, nil
 }
 
 // ended is the context's error, by the clock: a read with the same deadline
@@ -157,13 +276,14 @@ func ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *resolver) place(host string, addresses []string) *place {
+func (r *resolver) place(host string, addresses []string, srv bool) *place {
 	tlsName, _, _ := federation.ParseServerName(host)
 	return &place{
 		pool:      strconv.FormatUint(r.pools.Add(1), 10),
 		host:      host,
 		tlsName:   tlsName,
 		addresses: addresses,
+		srv:       srv,
 	}
 }
 

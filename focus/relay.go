@@ -29,6 +29,10 @@ const (
 	// in a room, which must find some free.
 	maxRelays     = 24
 	maxPeerRelays = 8
+	// presentPause is how long is waited before it is asked again whether anybody
+	// of a server is in the room: the first of its users may be joining just now.
+	// It doubles; the third answer decides, 0.6 s after the first.
+	presentPause, maxPresentPause = 200 * time.Millisecond, 400 * time.Millisecond
 	// maxJWT bounds the token of another service, in bytes.
 	maxJWT = 16 << 10
 	// maxReason bounds what another service says of a refusal, in bytes.
@@ -109,8 +113,7 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 	if err := limited(s.limits.User(r.vouched)); err != nil {
 		return "", err
 	}
-	// Which of several it will be is not known yet; one stands for all.
-	leave, ok := s.relays.enter(r.vouched, r.slot.RoomID, owners[0])
+	leave, ok := s.relays.enter()
 	if !ok {
 		return "", limitError{busyWait}
 	}
@@ -119,6 +122,11 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	done, ok := s.relays.begin(r.vouched, r.slot.RoomID, server)
+	if !ok {
+		return "", limitError{busyWait}
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	status, content, err := s.remote.Post(ctx, server, relayPath, r.relayBody())
@@ -154,9 +162,9 @@ func isTransport(address string) bool {
 	return err == nil
 }
 
-// relayTo is the server to ask, once it is known that the user is in the room.
-// Where the client did not say it, it is one that has somebody there, too: no
-// other server is told of the room.
+// relayTo is the server to ask, once it is known that the user is in the room,
+// and somebody of that server too: no other server is told of the room, also
+// where a client names it.
 func (s *Service) relayTo(ctx context.Context, r *tokenRequest, owners []string) (string, error) {
 	if !s.required() {
 		return owners[0], nil
@@ -167,19 +175,26 @@ func (s *Service) relayTo(ctx context.Context, r *tokenRequest, owners []string)
 		return "", unknown(err)
 	case !joined:
 		return "", errNotJoined
-	case r.sfuServer != "":
-		return r.sfuServer, nil
 	}
-	for _, server := range owners {
-		present, err := s.members.Present(ctx, r.slot.RoomID, server)
-		switch {
-		case err != nil:
-			return "", unknown(err)
-		case present:
-			return server, nil
+	for pause := presentPause; ; pause *= 2 {
+		for _, server := range owners {
+			present, err := s.members.Present(ctx, r.slot.RoomID, server)
+			switch {
+			case err != nil:
+				return "", unknown(err)
+			case present:
+				return server, nil
+			}
+		}
+		if pause > maxPresentPause {
+			return "", errNotThere
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return "", unknown(ctx.Err())
 		}
 	}
-	return "", errNotThere
 }
 
 // relayed reads what the other service has answered. The codes that pass are a
@@ -190,17 +205,20 @@ func relayed(status int, content json.RawMessage) (string, error) {
 		Code  string `json:"errcode"`
 		Error string `json:"error"`
 	}
-	if matrixrtc.TooDeep(content) || json.Unmarshal(content, &answer) != nil {
+	unreadable := matrixrtc.TooDeep(content) || json.Unmarshal(content, &answer) != nil
+	switch {
+	case status == http.StatusNotFound && (answer.Code == "" || answer.Code == "M_UNRECOGNIZED"):
+		// Nobody there serves the path: neither the homeserver nor, with a page of
+		// its own in place of a code, what stands in front of it.
+		return "", errNoFederation
+	case unreadable:
 		return "", errNotRelayed
 	}
 	if len(answer.Error) > maxReason || strings.ContainsFunc(answer.Error, unicode.IsControl) {
 		answer.Error = "the other server refuses"
 	}
-	switch {
-	case status == http.StatusOK && answer.JWT != "" && len(answer.JWT) <= maxJWT:
+	if status == http.StatusOK && answer.JWT != "" && len(answer.JWT) <= maxJWT {
 		return answer.JWT, nil
-	case status == http.StatusNotFound && answer.Code == "M_UNRECOGNIZED":
-		return "", errNoFederation // nobody there serves the path
 	}
 	switch fmt.Sprint(status, " ", answer.Code) {
 	case "403 M_FORBIDDEN", "403 M_LIMIT_EXCEEDED",
@@ -210,11 +228,12 @@ func relayed(status int, content json.RawMessage) (string, error) {
 	return "", errNotRelayed
 }
 
-// relays are the requests to other servers under way.
+// relays are the requests to other servers under way, and those of which it is
+// not known yet to whom they go.
 type relays struct {
 	mu    sync.Mutex
 	total int
-	of    map[string]int // by server, without zeros
+	of    map[string]int // by the server that is asked, without zeros
 	under map[relayKey]struct{}
 }
 
@@ -227,22 +246,37 @@ type relayKey struct {
 
 func newRelays() *relays { return &relays{of: map[string]int{}, under: map[relayKey]struct{}{}} }
 
-// enter admits a relay, at whose end leave is called, or refuses it.
-func (l *relays) enter(user id.UserID, room id.RoomID, server string) (leave func(), ok bool) {
+// enter admits a relay before our homeserver is asked anything for it, or refuses
+// it. At its end leave is called.
+func (l *relays) enter() (leave func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total >= maxRelays {
+		return nil, false
+	}
+	l.total++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.total--
+	}, true
+}
+
+// begin admits the request of one that has entered to the server that is asked,
+// or refuses it. At its end done is called.
+func (l *relays) begin(user id.UserID, room id.RoomID, server string) (done func(), ok bool) {
 	server = strings.ToLower(server)
 	key := relayKey{user, room, server}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, twice := l.under[key]; twice || l.total >= maxRelays || l.of[server] >= maxPeerRelays {
+	if _, twice := l.under[key]; twice || l.of[server] >= maxPeerRelays {
 		return nil, false
 	}
-	l.total++
 	l.of[server]++
 	l.under[key] = struct{}{}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.total--
 		delete(l.under, key)
 		if l.of[server]--; l.of[server] == 0 {
 			delete(l.of, server)

@@ -25,6 +25,7 @@ import (
 type silentPeer struct {
 	mu    sync.Mutex
 	under int
+	all   int
 	letGo chan struct{}
 	once  sync.Once
 }
@@ -46,12 +47,20 @@ func (p *silentPeer) count(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.under += n
+	p.all += max(n, 0)
 }
 
 func (p *silentPeer) underWay() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.under
+}
+
+// sent is how many requests have gone out.
+func (p *silentPeer) sent() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all
 }
 
 // relaying is a world whose users ask for the SFUs of others, in a bubble of
@@ -62,11 +71,16 @@ type relaying struct {
 	waiting sync.WaitGroup
 }
 
-func inBubble(t *testing.T, test func(t *testing.T, r *relaying)) {
+func inBubble(t *testing.T, test func(t *testing.T, r *relaying), change ...func(*focus.Options)) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
 		synctest.Test(t, func(t *testing.T) {
 			r := &relaying{peer: &silentPeer{letGo: make(chan struct{})}}
-			r.world = newWorldWith(t, db, func(o *focus.Options) { o.Remote = r.peer })
+			r.world = newWorldWith(t, db, func(o *focus.Options) {
+				o.Remote = r.peer
+				for _, c := range change {
+					c(o)
+				}
+			})
 			for n := range 4 {
 				r.access[fmt.Sprintf("peer%d.example", n)] = matrixrtc.Access{Join: true}
 			}

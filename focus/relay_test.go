@@ -53,6 +53,10 @@ func TestRelay(t *testing.T) {
 			"a code of their own": {peer{403, `{"errcode":"M_EVIL"}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
 			"401 there":           {peer{401, `{"errcode":"M_UNKNOWN_TOKEN"}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
 			"429 there":           {peer{429, `{"errcode":"M_LIMIT_EXCEEDED"}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
+			"no word there":       {peer{404, `null`, nil, nil}, "friend.example", true, 404, `"M_NOT_FOUND"`, 1},
+			"nothing at all":      {peer{404, ``, nil, nil}, "friend.example", true, 404, `"M_NOT_FOUND"`, 1},
+			"a page there":        {peer{404, `"no such page"`, nil, nil}, "friend.example", true, 404, `"M_NOT_FOUND"`, 1},
+			"another 404 there":   {peer{404, `{"errcode":"M_NOT_FOUND"}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
 			"no such path there":  {peer{404, `{"errcode":"M_UNRECOGNIZED"}`, nil, nil}, "friend.example", true, 404, `"M_NOT_FOUND"`, 1},
 			"no token":            {peer{200, `{}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
 			"no text":             {peer{200, `{"jwt":5}`, nil, nil}, "friend.example", true, 502, `"M_UNKNOWN"`, 1},
@@ -64,7 +68,7 @@ func TestRelay(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				w := newWorldWith(t, db, func(o *focus.Options) { required(o); o.Remote = &c.peer })
-				w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": c.in}
+				w.members.in = map[string]bool{"!roomid:example.com @ana:own.example": c.in, "!roomid:example.com friend.example": true}
 				status, body := proxied.ask(t, w, remote(c.server))
 				require.Equal(t, c.status, status, body)
 				require.Contains(t, body, c.want)

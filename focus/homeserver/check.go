@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"maunium.net/go/mautrix/id"
 )
@@ -22,6 +23,8 @@ func (f Finding) String() string { return f.Wrong + ": " + f.Costs + " (" + f.Me
 
 // CheckOptions say what the homeserver should be able to do.
 type CheckOptions struct {
+	// ServerName is what we take it to be called; empty is not compared.
+	ServerName string
 	// Unverified: tokens are given without asking who is in a room.
 	Unverified bool
 	// Proxied: it hands requests over to us.
@@ -143,11 +146,15 @@ func (c *Client) checkToken(ctx context.Context, o CheckOptions) []Finding {
 		return []Finding{{Wrong: "we have no as_token", Costs: costs + "; and delayed leaves are managed with a stranger's limits, one a second",
 			Mend: "homeserver.as_token_file: what `passerelle registration focus` makes"}}
 	}
-	var me json.RawMessage
-	err := c.ask(ctx, question{name: "whoami", method: http.MethodGet, path: clientAPI + "v3/account/whoami"}, &me)
-	if refused(err, http.StatusUnauthorized, "") {
+	name, err := c.ServerName(ctx)
+	switch {
+	case refused(err, http.StatusUnauthorized, ""):
 		return []Finding{{Wrong: "the homeserver does not know our as_token", Costs: costs,
 			Mend: synapse + "app_service_config_files: [the file of `passerelle registration focus`], and restart it"}}
+	case err == nil && o.ServerName != "" && name != o.ServerName:
+		return []Finding{{Wrong: "the homeserver is called " + strconv.Quote(name) + ", and not " + strconv.Quote(o.ServerName),
+			Costs: "its users are refused who ask through it, other servers' signed requests to it are, and it cannot be asked whether it is in a room still, so the calls of one that it has left go on",
+			Mend:  "homeserver.server_name: " + strconv.Quote(name)}}
 	}
 	return nil
 }

@@ -85,6 +85,11 @@ func TestCheck(t *testing.T) {
 		"offered and not asked":    {with: unverified, costs: "whoever knows a room's ID", mend: "focus.membership: required"},
 		"does not say":             {said: said{"/is_joined": "500 {}"}, costs: "nobody gets a token", mend: "its log"},
 		"not registered":           {said: said{"/whoami": `401 {"errcode":"M_UNKNOWN_TOKEN"}`, "/rtc/transports": "401 {}", "/is_joined": "401 {}", probePath: "401 {}"}, costs: "nobody gets a token", mend: "app_service_config_files"},
+		"another name":             {said: said{"/whoami": `200 {"user_id":"@_passerelle_focus:example"}`}, costs: "refused who ask through it", mend: `homeserver.server_name: "example"`},
+		"with a port":              {said: said{"/whoami": `200 {"user_id":"@_passerelle_focus:hs.example:8448"}`}, costs: "refused", mend: `homeserver.server_name: "hs.example:8448"`},
+		"no name":                  {said: said{"/whoami": `200 {}`}},
+		"a name that is none":      {said: said{"/whoami": `200 {"user_id":"@x:\u001b[2J"}`}},
+		"nobody's name":            {said: said{"/whoami": `200 {"user_id":"@x:y"}`}, with: func(o *homeserver.CheckOptions) { o.ServerName = "" }},
 		"prefix not claimed":       {said: said{probePath: unrecognised}, costs: "through their homeserver", mend: "io.element.msc4512.proxy_prefix: rtc/livekit"},
 		"wrong hs_token":           {said: said{probePath: `403 {"errcode":"M_FORBIDDEN"}`}, costs: "through their homeserver", mend: "homeserver.hs_token"},
 		"somebody else":            {said: said{probePath: `200 {"jwt":"x"}`}, costs: "through their homeserver", mend: "proxy_url"},
@@ -97,7 +102,7 @@ func TestCheck(t *testing.T) {
 		"its versions are refused": {said: said{"/versions": "401 {}"}, costs: "nobody gets a token", mend: "homeserver.url"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := homeserver.CheckOptions{Proxied: true, ProbePath: probePath, ProbeAnswer: probeAnswer,
+			o := homeserver.CheckOptions{ServerName: "hs.example", Proxied: true, ProbePath: probePath, ProbeAnswer: probeAnswer,
 				Transports: homeserver.Transports{ServiceURL: "https://rtc.example", Proxied: true}}
 			if c.with != nil {
 				c.with(&o)

@@ -29,6 +29,9 @@ const (
 	raceFor = 3 * time.Second
 )
 
+// errMisnamed is returned when the homeserver is not called what we call it.
+var errMisnamed = errors.New("the homeserver is called otherwise than homeserver.server_name says")
+
 // Membership says who is in a room, as our own homeserver sees it. It is safe
 // for concurrent use.
 type Membership struct {
@@ -38,6 +41,8 @@ type Membership struct {
 	asking singleflight.Group
 	races  races
 	silent atomic.Bool // the last question had no answer
+	// misnamed: it was said that the homeserver has another name than server.
+	misnamed atomic.Bool
 
 	mu      sync.Mutex
 	answers map[string]time.Time // until when the "yes" counts
@@ -96,9 +101,25 @@ func (m *Membership) Confirm(ctx context.Context, room id.RoomID, user id.UserID
 }
 
 // Here tells whether anybody of our own server is joined to the room. An error
-// means that it is not known.
+// means that it is not known. That nobody is counts only where the homeserver says
+// that it has that name: of one that is written wrongly nobody is in any room.
 func (m *Membership) Here(ctx context.Context, room id.RoomID) (bool, error) {
-	return m.client.ServerJoined(ctx, room, m.server)
+	here, err := m.client.ServerJoined(ctx, room, m.server)
+	if err != nil || here {
+		return here, err
+	}
+	name, err := m.client.ServerName(ctx)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("ask the homeserver what it is called: %w", err)
+	case name != m.server:
+		if !m.misnamed.Swap(true) {
+			m.log.Error().Str("is_called", name).Str("taken_for", m.server).
+				Msg("The homeserver is called otherwise than homeserver.server_name says: write its name there; until then the calls of a room that it has left go on")
+		}
+		return false, errMisnamed
+	}
+	return false, nil
 }
 
 // Present tells whether anybody of another server is joined to the room, or was

@@ -391,9 +391,6 @@ func TestHereIsNoGuess(t *testing.T) {
 		_, err := membership(always(400, `{"errcode":"`+code+`"}`)).Here(t.Context(), room)
 		require.Error(t, err, code)
 	}
-	here, err := membership(always(200, `{"joined":false}`)).Here(t.Context(), room)
-	require.NoError(t, err)
-	require.False(t, here)
 }
 
 // TestPresent: that somebody of a server is there is kept as for users.

@@ -12,8 +12,14 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// clientAPI is where the client-server API begins.
-const clientAPI = "/_matrix/client/"
+const (
+	// clientAPI is where the client-server API begins.
+	clientAPI = "/_matrix/client/"
+	// maxServerName is the length of the longest server name, and
+	// serverNameLetters is what stands in one (appendices, "Server name").
+	maxServerName     = 255
+	serverNameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]"
+)
 
 // IsJoined asks whether the user, of whichever server, is joined to the room
 // as the homeserver sees it (MSC4502). What it calls malformed is not joined.
@@ -38,7 +44,9 @@ func (c *Client) IsJoined(ctx context.Context, room id.RoomID, user id.UserID) (
 	if refused(err, http.StatusForbidden, "") || refused(err, http.StatusNotFound, "") {
 		members, memberErr := c.joinedMembers(ctx, room)
 		if memberErr != nil {
-			return false, fmt.Errorf("%w (asked because of %w)", memberErr, err)
+			// The first answer is for people to read: it is a refusal, and where the
+			// second question has none, nothing was refused.
+			return false, fmt.Errorf("%w (asked because of %s)", memberErr, err)
 		}
 		return slices.Contains(members, user), nil
 	}
@@ -104,6 +112,23 @@ func (c *Client) joinedMembers(ctx context.Context, room id.RoomID) ([]id.UserID
 		members = append(members, user)
 	}
 	return members, err
+}
+
+// ServerName asks who we are to the homeserver (GET /whoami), and so what it is
+// called: the part of our user ID after the first colon.
+func (c *Client) ServerName(ctx context.Context) (string, error) {
+	var me struct {
+		User string `json:"user_id"`
+	}
+	err := c.ask(ctx, question{name: "whoami", method: http.MethodGet, path: clientAPI + "v3/account/whoami"}, &me)
+	if err != nil {
+		return "", err
+	}
+	_, name, _ := strings.Cut(me.User, ":")
+	if name == "" || len(name) > maxServerName || strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(serverNameLetters, r) }) {
+		return "", errors.New("its answer does not say what it is called")
+	}
+	return name, nil
 }
 
 // Features asks which unstable features the homeserver says that it has

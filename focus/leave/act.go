@@ -32,7 +32,7 @@ func (l *Leaves) queueAct(t *task, now time.Time) {
 	t.acting = true
 	t.queued = &op{lane: n, slot: slot{due: t.urgency()}, begin: func() {
 		t.queued = nil
-		job, first, tokenless := t.Job, t.tries == 0, n.tokenless
+		job, first, tokenless := t.Job, t.tries == 0, time.Now().Before(n.tokenAgain)
 		l.workers.Go(func() {
 			r := l.perform(job, first, tokenless)
 			l.mu.Lock()
@@ -249,15 +249,27 @@ func (l *Leaves) retry(t *task, job Job, r result, now time.Time) {
 }
 
 // authenticated follows whether calls to a server show a token that is good:
-// those are not paced.
+// those are not paced. A token that is not is shown again after a while, by one
+// call, which is made without it then.
 func (l *Leaves) authenticated(n *lane, r result) {
 	switch {
 	case r.verdict == unauthorised:
-		if !n.tokenless {
+		if n.tokenAgain.IsZero() {
 			l.log.Error().Msg("The homeserver does not know homeserver.as_token; delayed leaves are managed without it, slowly")
 		}
-		n.tokenless, n.pace = true, l.newPace()
-	case r.authenticated && n.pace != nil:
-		n.pace = nil
+		n.tokenAgain = time.Now().Add(tokenPause)
+		if n.pace == nil {
+			n.pace = l.newPace()
+		}
+	case r.authenticated && r.known():
+		if !n.tokenAgain.IsZero() {
+			l.log.Info().Msg("The homeserver knows homeserver.as_token again")
+		}
+		n.pace, n.tokenAgain = nil, time.Time{}
 	}
+}
+
+// known tells whether the answer shows that the homeserver knows the token.
+func (r result) known() bool {
+	return r.verdict == accepted || r.verdict == missing || r.verdict == refused
 }

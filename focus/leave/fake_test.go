@@ -36,6 +36,8 @@ type homeserver struct {
 	// -1 breaks the connection.
 	answers  func(what, id string, nth int) (status int, header http.Header, body string)
 	features string
+	// stranger: it knows nobody's token.
+	stranger bool
 }
 
 type delayed struct {
@@ -67,6 +69,13 @@ func (h *homeserver) misbehave(answers func(what, id string, nth int) (int, http
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answers = answers
+}
+
+// estrange has it know no token, or all of them again.
+func (h *homeserver) estrange(stranger bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stranger = stranger
 }
 
 // forget has the event ended by somebody else.
@@ -113,6 +122,9 @@ func (h *homeserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body string
 	if h.answers != nil {
 		c.status, header, body = h.answers(what, name, h.count(what, name))
+	}
+	if c.status == 0 && h.stranger && c.token != "" {
+		c.status, body = http.StatusUnauthorized, `{"errcode":"M_UNKNOWN_TOKEN"}`
 	}
 	if c.status == 0 {
 		c.status, header, body = h.answer(what, name, c.token != "")

@@ -21,10 +21,16 @@ type lane struct {
 	// until is when the server may be called again, after failures in a row.
 	until    time.Time
 	failures int
-	// tokenless: the token that we have for it is not good.
-	tokenless bool
-	used      time.Time
+	// tokenAgain is when the token that we have for it, and that it did not know,
+	// is shown again.
+	tokenAgain time.Time
+	used       time.Time
 }
+
+// tokenPause is how long a server is called without a token that it did not know.
+// It may know it soon: one that is just starting, or whose registration was not
+// loaded the last time.
+const tokenPause = 5 * time.Minute
 
 // op is one call that is to be made.
 type op struct {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,43 @@ func TestTokenIsWrong(t *testing.T) {
 		require.Len(w.t, got, 2)
 		require.Equal(w.t, []string{"Bearer as-token", ""}, []string{got[0].token, got[1].token})
 		require.Contains(w.t, w.log.String(), "homeserver.as_token")
+	}, func(w *town) { w.token = "as-token" })
+}
+
+// TestTokenIsShownAgain: a homeserver that did not know the token for a moment, or
+// for one start, is shown it again after a while, by one call; and once it knows it,
+// calls are not paced any more.
+func TestTokenIsShownAgain(t *testing.T) {
+	inTown(t, func(w *town) {
+		w.home.limit = rate.NewLimiter(1, 5)
+		w.home.estrange(true)
+		for i := range 20 {
+			who := matrixrtc.Identity("u" + strconv.Itoa(i))
+			w.hand(who, "d"+string(who), time.Minute)
+			w.joins(who, "PA_"+string(who))
+		}
+		shown := func(calls []call) (n int) {
+			for _, c := range calls {
+				require.NotEqual(w.t, http.StatusTooManyRequests, c.status)
+				if c.token != "" {
+					n++
+				}
+			}
+			return n
+		}
+		w.pass(14 * time.Minute)
+		require.Equal(w.t, 3, shown(w.home.got("", "")), "at first, and each five minutes")
+		require.Equal(w.t, 1, strings.Count(w.log.String(), "does not know homeserver.as_token"))
+
+		w.home.estrange(false)
+		w.pass(2 * time.Minute)
+		before := w.home.got("", "")
+		require.Equal(w.t, 1, strings.Count(w.log.String(), "knows homeserver.as_token again"))
+		w.pass(10 * time.Minute)
+		since := w.home.got("", "")[len(before):]
+		require.Equal(w.t, len(since), shown(since))
+		require.Greater(w.t, len(since), 300)
+		require.Empty(w.t, w.home.got("send", ""))
 	}, func(w *town) { w.token = "as-token" })
 }
 
