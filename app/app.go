@@ -28,6 +28,7 @@ import (
 	"passerelle/focus/homeserver"
 	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
+	"passerelle/focus/matrixrtc"
 	"passerelle/focus/signed"
 	"passerelle/migrations"
 )
@@ -297,6 +298,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	a.door = door.New(door.Options{
+		Verify:     a.verify,
 		Admit:      a.admit,
 		Log:        a.log.With().Str("component", "door").Logger(),
 		Registerer: a.registry,
@@ -315,13 +317,18 @@ func (a *App) newWebhook() *livekit.Webhook {
 	})
 }
 
-// admit joins the door to what it asks: the token's signature, the grant, and
-// an SFU that is ready. What the SFU gets is a token of its own, made now.
-func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
+// verify joins the door to what knows the signatures of tokens.
+func (a *App) verify(token string) (matrixrtc.Ticket, error) {
 	ticket, err := a.tickets.Verify(token)
 	if err != nil {
-		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return ticket, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	}
+	return ticket, nil
+}
+
+// admit joins the door to what it asks: the grant, and an SFU that is ready. What
+// the SFU gets is a token of its own, made now.
+func (a *App) admit(ctx context.Context, ticket matrixrtc.Ticket) (door.Pass, error) {
 	admission, err := a.focus.Admit(ctx, ticket)
 	switch {
 	case errors.Is(err, focus.ErrNotAdmitted):

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"passerelle/focus/door"
+	"passerelle/focus/matrixrtc"
 )
 
 // sfu stands in for LiveKit: it answers /validate with what it was asked and
@@ -53,10 +55,20 @@ func newSFU(t *testing.T) *url.URL {
 
 type decision func(ctx context.Context, token string) (door.Pass, error)
 
-// serve puts a door with the given decision on a listener, under a prefix.
+// serve puts a door with the given decision on a listener, under a prefix. Each
+// token is taken for somebody else's: how often one may come is no matter.
 func serve(t testing.TB, admit decision) (*httptest.Server, *door.Door) {
 	t.Helper()
-	d := door.New(door.Options{Admit: admit, Log: zerolog.Nop(), Registerer: prometheus.NewRegistry()})
+	var tokens atomic.Int64
+	d := door.New(door.Options{
+		Verify: func(token string) (matrixrtc.Ticket, error) {
+			return matrixrtc.Ticket{Room: matrixrtc.SFURoom(fmt.Sprint(tokens.Add(1))), Identity: matrixrtc.Identity(token)}, nil
+		},
+		Admit: func(ctx context.Context, ticket matrixrtc.Ticket) (door.Pass, error) {
+			return admit(ctx, string(ticket.Identity))
+		},
+		Log: zerolog.Nop(), Registerer: prometheus.NewRegistry(),
+	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		d.Serve(w, r, strings.TrimPrefix(r.URL.Path, "/prefix"))
