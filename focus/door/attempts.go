@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
+
+	"passerelle/focus/matrixrtc"
 )
 
 const (
@@ -24,15 +26,22 @@ const (
 	maxHolders = 10_000
 )
 
+// holder is a participant with tokens of one term: whoever goes on trying those
+// that were taken back keeps nobody out who was given others since.
+type holder struct {
+	who
+	term int64
+}
+
 // attempts are token buckets by participant. Only genuine tokens are counted:
 // no stranger empties somebody's bucket.
 type attempts struct {
 	mu sync.Mutex
-	of *simplelru.LRU[who, *rate.Limiter]
+	of *simplelru.LRU[holder, *rate.Limiter]
 }
 
 func newAttempts() *attempts {
-	of, err := simplelru.NewLRU[who, *rate.Limiter](maxHolders, nil)
+	of, err := simplelru.NewLRU[holder, *rate.Limiter](maxHolders, nil)
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
@@ -40,13 +49,14 @@ func newAttempts() *attempts {
 }
 
 // take counts an attempt and returns zero, or how long to wait.
-func (a *attempts) take(w who, now time.Time) time.Duration {
+func (a *attempts) take(t matrixrtc.Ticket, now time.Time) time.Duration {
+	h := holder{who{t.Room, t.Identity}, t.Term}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	limiter, ok := a.of.Get(w)
+	limiter, ok := a.of.Get(h)
 	if !ok {
 		limiter = rate.NewLimiter(rate.Every(attemptEvery), attemptsAtOnce)
-		a.of.Add(w, limiter)
+		a.of.Add(h, limiter)
 	}
 	reservation := limiter.ReserveN(now, 1)
 	wait := reservation.DelayFrom(now)

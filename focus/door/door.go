@@ -155,7 +155,7 @@ func (d *Door) admit(w http.ResponseWriter, r *http.Request, token string) (Pass
 		d.notAdmitted(w, err)
 		return Pass{}, nil
 	}
-	if wait := d.attempts.take(who{ticket.Room, ticket.Identity}, time.Now()); wait > 0 {
+	if wait := d.attempts.take(ticket, time.Now()); wait > 0 {
 		d.tooOften(w, wait)
 		return Pass{}, nil
 	}
