@@ -62,6 +62,7 @@ type App struct {
 	// synced is the same database: what is committed there stays, even when the
 	// power fails.
 	database, synced *dbutil.Database
+	hold             *migrations.Hold // nil with SQLite
 	policy           *federation.Policy
 	limits           *federation.Limits
 	openID           *federation.OpenID
@@ -153,6 +154,10 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
+// holdPatience is how long a start waits for the process before, whose
+// connections PostgreSQL may not have missed yet.
+const holdPatience = 10 * time.Second
+
 // syncedConns is how many connections wait for the disk. SQLite has one writer.
 const syncedConns = 2
 
@@ -174,6 +179,14 @@ func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
 			return err
 		}
 		a.life.onStop("lock of the database", func(context.Context) error { return unlock() })
+	}
+	if options.Type == migrations.Postgres {
+		if a.hold, err = migrations.HoldPostgres(ctx, migrations.HoldOptions{
+			URI: options.URI, Alone: c.LiveKit.Mode == "embedded", Patience: holdPatience, Log: log,
+		}); err != nil {
+			return err
+		}
+		a.life.onStop("hold of the database", func(context.Context) error { a.hold.Release(); return nil })
 	}
 	if a.database, err = migrations.Open(ctx, options); err != nil {
 		return err

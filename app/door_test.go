@@ -158,9 +158,12 @@ func TestAttemptsOfOne(t *testing.T) {
 	for range 15 {
 		require.Equal(t, http.StatusOK, p.knock(t, query(good)))
 	}
-	require.Equal(t, http.StatusServiceUnavailable, p.knock(t, query(good)))
 	answer, body := do(t, http.MethodGet, p.public+"/rtc/validate?"+query(good), "", nil)
+	for n := 0; n < 60 && answer.StatusCode == http.StatusOK; n++ { // on a slow machine some time has passed
+		answer, body = do(t, http.MethodGet, p.public+"/rtc/validate?"+query(good), "", nil)
+	}
 	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	require.Equal(t, []string{"*"}, answer.Header.Values("Access-Control-Allow-Origin"))
 	require.NotEmpty(t, answer.Header.Get("Retry-After"))
 	require.Equal(t, "too many attempts to connect; try again later\n", body)
 	answer, body = do(t, http.MethodPost, p.public+"/sfu/get", p.legacy(), nil)
