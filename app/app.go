@@ -28,6 +28,7 @@ import (
 	"passerelle/focus/homeserver"
 	"passerelle/focus/leave"
 	"passerelle/focus/livekit"
+	"passerelle/focus/matrixrtc"
 	"passerelle/focus/signed"
 	"passerelle/migrations"
 )
@@ -61,6 +62,7 @@ type App struct {
 	// synced is the same database: what is committed there stays, even when the
 	// power fails.
 	database, synced *dbutil.Database
+	hold             *migrations.Hold // nil with SQLite
 	policy           *federation.Policy
 	limits           *federation.Limits
 	openID           *federation.OpenID
@@ -152,6 +154,10 @@ func (a *App) listen(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
+// holdPatience is how long a start waits for the process before, whose
+// connections PostgreSQL may not have missed yet.
+const holdPatience = 10 * time.Second
+
 // syncedConns is how many connections wait for the disk. SQLite has one writer.
 const syncedConns = 2
 
@@ -173,6 +179,14 @@ func (a *App) openDatabase(ctx context.Context, c *config.Config) (err error) {
 			return err
 		}
 		a.life.onStop("lock of the database", func(context.Context) error { return unlock() })
+	}
+	if options.Type == migrations.Postgres {
+		if a.hold, err = migrations.HoldPostgres(ctx, migrations.HoldOptions{
+			URI: options.URI, Alone: c.LiveKit.Mode == "embedded", Patience: holdPatience, Log: log,
+		}); err != nil {
+			return err
+		}
+		a.life.onStop("hold of the database", func(context.Context) error { a.hold.Release(); return nil })
 	}
 	if a.database, err = migrations.Open(ctx, options); err != nil {
 		return err
@@ -297,6 +311,7 @@ func (a *App) buildFocus(_ context.Context, c *config.Config) error {
 		return err
 	}
 	a.door = door.New(door.Options{
+		Verify:     a.verify,
 		Admit:      a.admit,
 		Log:        a.log.With().Str("component", "door").Logger(),
 		Registerer: a.registry,
@@ -315,13 +330,18 @@ func (a *App) newWebhook() *livekit.Webhook {
 	})
 }
 
-// admit joins the door to what it asks: the token's signature, the grant, and
-// an SFU that is ready. What the SFU gets is a token of its own, made now.
-func (a *App) admit(ctx context.Context, token string) (door.Pass, error) {
+// verify joins the door to what knows the signatures of tokens.
+func (a *App) verify(token string) (matrixrtc.Ticket, error) {
 	ticket, err := a.tickets.Verify(token)
 	if err != nil {
-		return door.Pass{}, fmt.Errorf("%w: %w", door.ErrRefused, err)
+		return ticket, fmt.Errorf("%w: %w", door.ErrRefused, err)
 	}
+	return ticket, nil
+}
+
+// admit joins the door to what it asks: the grant, and an SFU that is ready. What
+// the SFU gets is a token of its own, made now.
+func (a *App) admit(ctx context.Context, ticket matrixrtc.Ticket) (door.Pass, error) {
 	admission, err := a.focus.Admit(ctx, ticket)
 	switch {
 	case errors.Is(err, focus.ErrNotAdmitted):

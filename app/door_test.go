@@ -146,6 +146,33 @@ func TestTokensInEveryCombination(t *testing.T) {
 	}
 }
 
+// Who connects again and again has to wait; others do not, nor does anybody for a
+// token that is not genuine.
+func TestAttemptsOfOne(t *testing.T) {
+	p := startProgram(t)
+	good, _ := p.ticket(t)
+	parts := strings.Split(good, ".")
+	for range 20 {
+		require.Equal(t, http.StatusForbidden, p.knock(t, query(parts[0]+"."+parts[1]+".AAAA")))
+	}
+	for range 15 {
+		require.Equal(t, http.StatusOK, p.knock(t, query(good)))
+	}
+	answer, body := do(t, http.MethodGet, p.public+"/rtc/validate?"+query(good), "", nil)
+	for n := 0; n < 60 && answer.StatusCode == http.StatusOK; n++ { // on a slow machine some time has passed
+		answer, body = do(t, http.MethodGet, p.public+"/rtc/validate?"+query(good), "", nil)
+	}
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	require.Equal(t, []string{"*"}, answer.Header.Values("Access-Control-Allow-Origin"))
+	require.NotEmpty(t, answer.Header.Get("Retry-After"))
+	require.Equal(t, "too many attempts to connect; try again later\n", body)
+	answer, body = do(t, http.MethodPost, p.public+"/sfu/get", p.legacy(), nil)
+	require.Equal(t, http.StatusOK, answer.StatusCode, body)
+	var other struct{ JWT string }
+	require.NoError(t, json.Unmarshal([]byte(body), &other))
+	require.Equal(t, http.StatusOK, p.knock(t, query(other.JWT)), "another identity")
+}
+
 func (p *program) revoke(t *testing.T, body string) (int, string) {
 	t.Helper()
 	answer, text := do(t, http.MethodPost, p.private+"/admin/revoke", body, http.Header{"Content-Type": {"application/json"}})

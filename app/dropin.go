@@ -169,6 +169,7 @@ func (a *App) startDropIn() error {
 	if c.Homeserver.HSToken != "" {
 		d.proxied = a.newProxied()
 	}
+	a.runHold()
 	a.life.run("focus", a.focus.Run)
 	a.life.run("leaves", a.leaves.Run)
 	if a.privateListener != nil {

@@ -32,6 +32,7 @@ func (a *App) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.runHold()
 	a.life.run("focus", a.focus.Run)
 	a.life.run("leaves", a.leaves.Run)
 	a.serve("private listener", a.privateListener, newPrivate(a.checks(), a.registry, a.webhook, a.focus))
@@ -46,6 +47,13 @@ func (a *App) Start(context.Context) error {
 		Str("version", a.options.Version).
 		Msg("Passerelle is listening")
 	return nil
+}
+
+// runHold looks after the hold of a PostgreSQL database.
+func (a *App) runHold() {
+	if a.hold != nil {
+		a.life.run("hold of the database, kept", a.hold.Run)
+	}
 }
 
 // lastWords gives the signalling connections, whose SFU has just ended, a

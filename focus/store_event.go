@@ -16,7 +16,8 @@ const (
 
 	// A left row is not opened again by a report: the SFU makes a new SID for
 	// every connection, so a join that arrives after its leave is late, not new.
-	putJoined = `
+	knowsParticipant = `SELECT COUNT(*) FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2`
+	putJoined        = `
 		INSERT INTO call_participant (sfu_room, participant_sid, identity, state, joined_at)
 		VALUES ($1, $2, $3, 'joined', $4)
 		ON CONFLICT (sfu_room, participant_sid) DO NOTHING`
@@ -26,6 +27,14 @@ const (
 		ON CONFLICT (sfu_room, participant_sid) DO UPDATE SET
 			state = 'left', left_at = excluded.left_at, leave_reason = excluded.leave_reason
 		WHERE call_participant.state = 'joined'`
+	// Each attempt to connect leaves a row. One participant's are as many as they
+	// like, and all others have to pass over them.
+	trimLeft = `
+		DELETE FROM call_participant WHERE sfu_room = $1 AND participant_sid IN (
+			SELECT p.participant_sid FROM call_participant p
+			WHERE p.sfu_room = $1 AND p.identity = $2 AND p.state = 'left' AND p.participant_sid <> $3
+			ORDER BY p.left_at DESC, p.participant_sid
+			LIMIT 1000000000 OFFSET $4)`
 	isJoined = `
 		SELECT COUNT(*) > 0 FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2 AND state = 'joined'`
 	// The SFU's clock shows whole seconds. Who came later is in a room of the same
@@ -45,9 +54,8 @@ const (
 		UPDATE call_session SET started_at = $2, started_by = COALESCE((
 			SELECT g.server_name FROM call_grant g
 			WHERE g.sfu_room = call_session.sfu_room AND g.identity = $4 AND g.may_create), started_by)
-		WHERE sfu_room = $1 AND (started_at IS NULL OR NOT EXISTS (
-			SELECT 1 FROM call_participant p
-			WHERE p.sfu_room = call_session.sfu_room AND (p.state = 'joined' OR p.left_at > $3)))`
+		WHERE sfu_room = $1 AND (started_at IS NULL OR NOT ` + inUse + `
+			AND sfu_room NOT IN (SELECT p.sfu_room FROM call_participant p WHERE p.left_at > $3))`
 	// A room that was made again after the one that finished stays open.
 	endSession = `
 		UPDATE call_session SET ended_at = $2, ensured_at = NULL, started_at = NULL
@@ -60,6 +68,10 @@ const (
 // begin another call: longer than all take to come back after a fault.
 const emptyFor = time.Minute
 
+// keptLeft is how many connections of one participant that have ended are kept:
+// enough to tell a report that comes late, and an operator what happened.
+const keptLeft = 10
+
 // RecordEvent stores what the SFU reported, once. It reports whether that is
 // how things are now: it is not for rooms that are not ours, and for a join
 // whose leave has arrived before it. A repetition is as good as the first.
@@ -69,19 +81,8 @@ func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.
 		if err := s.db.QueryRow(ctx, knowsSession, e.Room).Scan(&sessions); err != nil || sessions == 0 {
 			return err
 		}
-		// LiveKit reuses an event's ID for what belongs together, so the ID
-		// alone does not tell a repetition.
-		key := fmt.Sprintf("%s\n%s\n%s\n%s\n%s", e.ID, e.Type, e.Room, e.Identity, e.ParticipantSID)
-		result, err := s.db.Exec(ctx, putSeen, key, now.UnixMilli())
-		if err != nil {
+		if err := s.applyEvent(ctx, e, now); err != nil {
 			return err
-		}
-		if fresh, err := result.RowsAffected(); err != nil {
-			return err
-		} else if fresh > 0 {
-			if err := s.applyEvent(ctx, e); err != nil {
-				return err
-			}
 		}
 		current = true
 		if e.Type != matrixrtc.ParticipantJoined {
@@ -92,23 +93,65 @@ func (s *Store) RecordEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.
 	return current && err == nil, err
 }
 
-func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent) error {
-	at := e.At.UnixMilli()
-	var err error
+// applyEvent changes nothing when the event is a repetition. Of a participant's the
+// row tells that; it is as good as a row of the event's own, of which somebody who
+// connects again and again would make any number.
+func (s *Store) applyEvent(ctx context.Context, e matrixrtc.SFUEvent, now time.Time) error {
 	switch e.Type {
 	case matrixrtc.ParticipantJoined:
-		if _, err = s.db.Exec(ctx, startCall, e.Room, at, e.At.Add(-emptyFor).UnixMilli(), e.Identity); err == nil {
-			_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
-		}
+		return s.applyJoined(ctx, e)
 	case matrixrtc.ParticipantLeft, matrixrtc.ParticipantAborted:
-		_, err = s.db.Exec(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, at, e.Reason)
+		return s.applyLeft(ctx, e)
 	case matrixrtc.RoomFinished:
-		second := e.At.Add(time.Second).UnixMilli()
-		if _, err = s.db.Exec(ctx, closeRoom, e.Room, at, second); err == nil {
-			_, err = s.db.Exec(ctx, endSession, e.Room, at, second)
-		}
+		return s.applyFinished(ctx, e, now)
 	}
+	return nil
+}
+
+func (s *Store) applyJoined(ctx context.Context, e matrixrtc.SFUEvent) error {
+	at, known := e.At.UnixMilli(), 0
+	err := s.db.QueryRow(ctx, knowsParticipant, e.Room, e.ParticipantSID).Scan(&known)
+	if err != nil || known > 0 {
+		return err
+	}
+	if _, err := s.db.Exec(ctx, startCall, e.Room, at, e.At.Add(-emptyFor).UnixMilli(), e.Identity); err != nil {
+		return err
+	}
+	_, err = s.db.Exec(ctx, putJoined, e.Room, e.ParticipantSID, e.Identity, at)
 	return err
+}
+
+func (s *Store) applyLeft(ctx context.Context, e matrixrtc.SFUEvent) error {
+	if fresh, err := s.changes(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, e.At.UnixMilli(), e.Reason); err != nil || !fresh {
+		return err
+	}
+	_, err := s.db.Exec(ctx, trimLeft, e.Room, e.Identity, e.ParticipantSID, keptLeft-1)
+	return err
+}
+
+func (s *Store) applyFinished(ctx context.Context, e matrixrtc.SFUEvent, now time.Time) error {
+	// LiveKit reuses an event's ID for what belongs together, so the ID alone does
+	// not tell a repetition.
+	key := fmt.Sprintf("%s\n%s\n%s", e.ID, e.Type, e.Room)
+	if fresh, err := s.changes(ctx, putSeen, key, now.UnixMilli()); err != nil || !fresh {
+		return err
+	}
+	at, second := e.At.UnixMilli(), e.At.Add(time.Second).UnixMilli()
+	if _, err := s.db.Exec(ctx, closeRoom, e.Room, at, second); err != nil {
+		return err
+	}
+	_, err := s.db.Exec(ctx, endSession, e.Room, at, second)
+	return err
+}
+
+// changes executes a statement and tells whether it has changed a row.
+func (s *Store) changes(ctx context.Context, statement string, values ...any) (bool, error) {
+	result, err := s.db.Exec(ctx, statement, values...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }
 
 // Reopen takes the end of a connection back that was concluded before the given

@@ -39,7 +39,9 @@ const (
 				WHERE p.sfu_room = g.sfu_room AND p.identity = g.identity AND p.state = 'joined')
 			ORDER BY g.issued_at DESC, g.sfu_room, g.identity
 			LIMIT 1000000000 OFFSET $2)
-		RETURNING sfu_room, issued_at`
+		RETURNING sfu_room, identity, issued_at`
+	// Without the grant nobody knows any more whose connections they were.
+	trimConnections = `DELETE FROM call_participant WHERE sfu_room = $1 AND identity = $2 AND state = 'left'`
 	// PostgreSQL takes the row without looking again at who came while it waited
 	// for it, so it is locked first, by a statement of its own.
 	lockSession = `SELECT sfu_room FROM call_session WHERE sfu_room = $1 FOR UPDATE`
@@ -115,21 +117,27 @@ func (s *Store) trimSessions(ctx context.Context, rooms map[matrixrtc.SFURoom]in
 }
 
 // trimRows deletes all but the newest grants, of those that were taken back
-// lately or of the others, and adds the rooms that they were for, with when the
-// last of them was issued.
+// lately or of the others, with what is left of their holders' connections, and
+// adds the rooms that they were for, with when the last of them was issued.
 func (s *Store) trimRows(ctx context.Context, rooms map[matrixrtc.SFURoom]int64, user id.UserID, most int, lately int64, revoked bool) error {
+	type trimmed struct {
+		room   matrixrtc.SFURoom
+		who    matrixrtc.Identity
+		issued int64
+	}
 	rows, err := s.db.Query(ctx, trimGrants, user, most, lately, revoked)
+	grants, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (t trimmed, err error) {
+		err = row.Scan(&t.room, &t.who, &t.issued)
+		return t, err
+	}, err).AsList()
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var room matrixrtc.SFURoom
-		var issued int64
-		if err := rows.Scan(&room, &issued); err != nil {
+	for _, g := range grants {
+		rooms[g.room] = max(rooms[g.room], g.issued)
+		if _, err := s.db.Exec(ctx, trimConnections, g.room, g.who); err != nil {
 			return err
 		}
-		rooms[room] = max(rooms[room], issued)
 	}
-	return rows.Err()
+	return nil
 }

@@ -71,11 +71,14 @@ type Pass struct {
 
 // Options are what a Door needs; all fields are required.
 type Options struct {
-	// Admit decides whether the holder of the token may pass. It may wait,
+	// Verify reads a token that is genuine, and asks nobody. Its errors are
+	// [ErrRefused]; their text is logged, so it must not hold the token.
+	Verify func(token string) (matrixrtc.Ticket, error)
+	// Admit decides whether the holder of the ticket may pass. It may wait,
 	// within ctx, for an SFU that is being restarted. Errors that are none of
 	// [ErrRefused], [ErrNoRoom] and [ErrFull] mean that no SFU can be had just now. Their
-	// text is logged, so it must not hold the token.
-	Admit      func(ctx context.Context, token string) (Pass, error)
+	// text is logged, too.
+	Admit      func(ctx context.Context, ticket matrixrtc.Ticket) (Pass, error)
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -85,12 +88,13 @@ type Door struct {
 	options     Options
 	questions   *http.Transport
 	connections connections
+	attempts    *attempts
 	metrics     metrics
 }
 
 // New returns a Door.
 func New(o Options) *Door {
-	d := &Door{options: o, metrics: newMetrics(o.Registerer), questions: &http.Transport{
+	d := &Door{options: o, attempts: newAttempts(), metrics: newMetrics(o.Registerer), questions: &http.Transport{
 		// No proxy from the environment: the SFU is ours.
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       time.Minute,
@@ -146,10 +150,19 @@ func (d *Door) Serve(w http.ResponseWriter, r *http.Request, route string) {
 // revocation finds it. When one came in between, it is asked again. Without a
 // connection the request is answered.
 func (d *Door) admit(w http.ResponseWriter, r *http.Request, token string) (Pass, *connection) {
+	ticket, err := d.options.Verify(token)
+	if err != nil {
+		d.notAdmitted(w, err)
+		return Pass{}, nil
+	}
+	if wait := d.attempts.take(ticket, time.Now()); wait > 0 {
+		d.tooOften(w, wait)
+		return Pass{}, nil
+	}
 	for {
 		before := d.connections.revocations()
 		wait, cancel := context.WithTimeout(r.Context(), admitWait)
-		pass, err := d.options.Admit(wait, token)
+		pass, err := d.options.Admit(wait, ticket)
 		cancel()
 		if err != nil {
 			d.notAdmitted(w, err)

@@ -1,7 +1,6 @@
 package door_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"passerelle/focus/door"
+	"passerelle/focus/matrixrtc"
 )
 
 // FuzzToken sends any query and any Authorization headers. Whatever they are,
@@ -29,9 +29,9 @@ func FuzzToken(f *testing.F) {
 	f.Add("access_token="+strings.Repeat("x", 9000), "")
 	var asked []string
 	d := door.New(door.Options{
-		Admit: func(_ context.Context, token string) (door.Pass, error) {
+		Verify: func(token string) (matrixrtc.Ticket, error) {
 			asked = append(asked, token)
-			return door.Pass{}, fmt.Errorf("%w: never", door.ErrRefused)
+			return matrixrtc.Ticket{}, fmt.Errorf("%w: never", door.ErrRefused)
 		},
 		Log: zerolog.Nop(), Registerer: prometheus.NewRegistry(),
 	})
