@@ -14,10 +14,11 @@ const (
 	// A row exists for rooms of ours alone; events of other rooms change none.
 	knowsSession = `SELECT COUNT(*) FROM call_session WHERE sfu_room = $1`
 
+	knowsParticipant = `SELECT COUNT(*) FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2`
+
 	// A left row is not opened again by a report: the SFU makes a new SID for
 	// every connection, so a join that arrives after its leave is late, not new.
-	knowsParticipant = `SELECT COUNT(*) FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2`
-	putJoined        = `
+	putJoined = `
 		INSERT INTO call_participant (sfu_room, participant_sid, identity, state, joined_at)
 		VALUES ($1, $2, $3, 'joined', $4)
 		ON CONFLICT (sfu_room, participant_sid) DO NOTHING`
