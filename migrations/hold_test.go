@@ -72,8 +72,16 @@ func TestAStartWaitsForTheProcessBefore(t *testing.T) {
 // does.
 func cut(t *testing.T, db *dbutil.Database) {
 	t.Helper()
-	const holders = "pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 	exec(t, db, "SELECT pg_terminate_backend(pid) FROM "+holders)
+	awaitFree(t, db)
+}
+
+const holders = "pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+
+// awaitFree returns when nobody holds the database: PostgreSQL lets go of what a
+// connection held a moment after it is closed.
+func awaitFree(t *testing.T, db *dbutil.Database) {
+	t.Helper()
 	require.Eventually(t, func() bool { return count(t, db, holders) == 0 }, time.Minute, time.Millisecond)
 }
 
@@ -108,6 +116,7 @@ func TestAHoldThatWasLost(t *testing.T) {
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("\n")), log.String())
 	require.Contains(t, log.String(), `"level":"error"`)
 	faster.Release()
+	awaitFree(t, db)
 	log.Reset()
 	h.Keep(t.Context())
 	require.Contains(t, log.String(), "taken again")
