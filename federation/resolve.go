@@ -253,7 +253,9 @@ func (r *resolver) document(ctx context.Context, host string) (string, error) {
 // records are the addresses that SRV records name, none where there are none. An
 // error means that they could not be seen.
 func (r *resolver) records(ctx context.Context, host string) ([]string, error) {
-	records, err := federation.RequestSRV(ctx, r.dns, host)
+	// From the root: a search domain of this machine has its own names, and its own
+	// word on which there are.
+	records, err := federation.RequestSRV(ctx, r.dns, strings.TrimSuffix(host, ".")+".")
 	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
 		return nil, nil
 	}

@@ -118,9 +118,10 @@ func (s *Service) isOpen(ctx context.Context, room matrixrtc.SFURoom, standing S
 const doorWait = 2 * time.Second
 
 // stillMember asks whether the holder of a ticket is still in the room, where
-// that is required. A clear no takes back what they were given. A homeserver that
-// is silent keeps nobody out of whom it was known, for as long as what they were
-// given is good, or what the SFU has made of it for who is connected.
+// that is required. A no takes back what they were given. A homeserver that is
+// silent, or keeps it to itself, keeps nobody out of whom it was known, for as
+// long as what they were given is good, or what the SFU has made of it for who is
+// connected: the same holders are given another token meanwhile.
 func (s *Service) stillMember(ctx context.Context, standing Standing, t matrixrtc.Ticket) error {
 	if !s.required() {
 		return nil
@@ -135,7 +136,7 @@ func (s *Service) stillMember(ctx context.Context, standing Standing, t matrixrt
 	switch {
 	case err == nil && joined:
 		return nil
-	case err == nil, isWithheld(err):
+	case err == nil:
 		_, err := s.Revoke(ctx, Whom{RoomID: standing.Slot.RoomID, UserID: standing.UserID}, "not in the room any more, at the door")
 		return errors.Join(fmt.Errorf("%w: the holder is not in the room", ErrNotAdmitted), err)
 	case standing.Verified && (now.Before(standing.ExpiresAt) || now.Before(t.Expires)):

@@ -90,17 +90,11 @@ func (s *Service) held(ctx context.Context, r *tokenRequest, user id.UserID, sil
 	return held, nil
 }
 
-// isWithheld tells an answer that is none from silence.
-func isWithheld(err error) bool {
-	w, ok := errors.AsType[withheld](err)
-	return ok && w.Withheld()
-}
-
 // unknown is what they are told of whom it is not known whether they are in the
 // room.
 func unknown(silence error) error {
 	refusal := errMembershipUnknown
-	if isWithheld(silence) {
+	if w, ok := errors.AsType[withheld](silence); ok && w.Withheld() {
 		refusal = errNotJoined
 	}
 	return fmt.Errorf("%w (%w)", refusal, silence)

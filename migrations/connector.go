@@ -54,7 +54,10 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}()
 	select {
 	case r := <-connected:
-		return r.conn, r.err
+		if r.err != nil {
+			return nil, r.err // the driver's conn is a nil pointer in an interface then
+		}
+		return r.conn, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("no answer yet: %w", ctx.Err())
 	}

@@ -75,14 +75,26 @@ func (m *Membership) Joined(ctx context.Context, room id.RoomID, user id.UserID)
 	if m.fresh(key) {
 		return true, nil
 	}
-	// A caller that gives up must not fail those who share its question; each
-	// question has a deadline of its own. It is asked in the caller's goroutine,
-	// which is there already: one of its own costs as much as a tenth of a token.
-	shared := context.WithoutCancel(ctx)
-	answer, err, _ := m.asking.Do(key, func() (any, error) { return m.find(shared, key, room, user) })
-	joined, _ := answer.(bool)
-	return joined, err
+	for {
+		// It is asked in the goroutine of who comes first, which is there already:
+		// one of its own would cost as much as a twentieth of a token.
+		answer, err, _ := m.asking.Do(key, func() (any, error) {
+			joined, err := m.find(ctx, key, room, user)
+			if err != nil && ctx.Err() != nil {
+				err = fmt.Errorf("%w (%w)", errGivenUp, err)
+			}
+			return joined, err
+		})
+		if errors.Is(err, errGivenUp) && ctx.Err() == nil {
+			continue // who asked for all has given up, and the next one asks
+		}
+		joined, _ := answer.(bool)
+		return joined, err
+	}
 }
+
+// errGivenUp is for a question whose asker does not wait for its answer.
+var errGivenUp = errors.New("the question was given up")
 
 // Still is Joined for who was in the room a moment ago: it is asked once, and a
 // join on its way is none.
@@ -157,7 +169,11 @@ func (m *Membership) find(ctx context.Context, key string, room id.RoomID, user 
 		if time.Since(began)+wait > raceFor {
 			return false, err
 		}
-		time.Sleep(wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 		joined, err = m.once(ctx, key, room, user)
 	}
 	return joined, err
@@ -179,7 +195,9 @@ func (m *Membership) isLocal(user id.UserID) bool {
 func (m *Membership) once(ctx context.Context, key string, room id.RoomID, user id.UserID) (bool, error) {
 	joined, err := m.put(key, func() (bool, error) {
 		joined, err := m.client.IsJoined(ctx, room, user)
-		m.note(err)
+		if ctx.Err() == nil {
+			m.note(err) // of those who were patient
+		}
 		return joined, err
 	})
 	if err != nil {
@@ -251,9 +269,6 @@ func (m *Membership) makeRoom(now time.Time) {
 
 // note says in the log, once, that the homeserver fell silent or speaks again.
 func (m *Membership) note(err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
 	switch was := m.silent.Swap(err != nil); {
 	case err != nil && !was:
 		m.log.Warn().Err(err).Msg("The homeserver does not say who is in a room: until it does, only those who have a token get another")

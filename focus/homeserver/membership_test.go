@@ -1,7 +1,6 @@
 package homeserver_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -214,36 +213,6 @@ func TestYesIsKeptForFiveSeconds(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, confirmed, "asked now")
 		ask(false, 7) // and what was kept is forgotten
-	})
-}
-
-// TestEqualQuestionsAreOne question.
-func TestEqualQuestionsAreOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{answer: func(*http.Request) (int, string) {
-			time.Sleep(time.Second)
-			return 200, `{"joined":true}`
-		}}
-		m := membership(f)
-		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		var asking sync.WaitGroup
-		asking.Go(func() {
-			// Who asks for all gives up first, and fails nobody by it.
-			joined, err := m.Joined(impatient, room, ana)
-			require.NoError(t, err)
-			require.True(t, joined)
-		})
-		synctest.Wait()
-		for range 20 {
-			asking.Go(func() {
-				joined, err := m.Joined(t.Context(), room, ana)
-				require.NoError(t, err)
-				require.True(t, joined)
-			})
-		}
-		asking.Wait()
-		require.Equal(t, 1, f.count())
 	})
 }
 
