@@ -100,13 +100,14 @@ func (s *Service) makeReady(ctx context.Context, sfu string, t matrixrtc.Ticket,
 // long as nobody reports that the SFU has closed the room, it has it for the times
 // that it was told; and those who all lost their connections, as when the SFU
 // crashes, come back to it. But the report may be lost, and then a room in which
-// nobody is any more is none.
+// nobody is any more is none. For those who are there and only look on, the watch
+// says again and again that the SFU has it, more often than each minute.
 func (s *Service) isOpen(ctx context.Context, room matrixrtc.SFURoom, standing Standing) (bool, error) {
 	c, now := s.config.Load(), s.now()
 	switch {
 	case standing.EnsuredAt.IsZero():
 		return false, nil
-	case now.Sub(standing.EnsuredAt).Abs() < c.EmptyTimeout: // made lately
+	case now.Sub(standing.EnsuredAt).Abs() < max(c.EmptyTimeout, emptyFor): // made, or found with onlookers, lately
 		return true, nil
 	}
 	return s.store.InUse(ctx, room, now, max(c.DepartureTimeout, emptyFor))

@@ -193,6 +193,43 @@ func TestALostEndOfARoom(t *testing.T) {
 	})
 }
 
+// Who has started a call and sends and receives no media yet is in no row. As long as
+// the SFU lists them, the call goes on for those who may only join, and no longer.
+func TestACallInWhichPeopleOnlyLookOn(t *testing.T) {
+	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {
+		w := newWorld(t, db)
+		clock := time.Now()
+		w.SetClock(func() time.Time { return clock })
+		require.NoError(t, w.admit(t, w.grantAna(t)))
+		bo := w.boAsks(t)
+		looksOn := map[matrixrtc.SFURoom][]matrixrtc.Participant{roomHash: {{Identity: ana, SID: "PA_1", JoinedAt: clock, Publish: everything}}}
+		w.present = looksOn
+		for range 10 { // long after the last token
+			w.round(t)
+			clock = clock.Add(2 * time.Minute)
+			require.NoError(t, w.admit(t, bo), "ana is there: the SFU lists her")
+		}
+		w.round(t)
+		clock = clock.Add(-time.Hour)
+		w.round(t)
+		require.NoError(t, w.admit(t, bo), "a clock that steps does not end it")
+
+		w.present = nil
+		clock = clock.Add(4 * time.Minute)
+		w.round(t)
+		require.NoError(t, w.admit(t, bo), "she may come back")
+		clock = clock.Add(2 * time.Minute)
+		w.round(t)
+		require.ErrorIs(t, w.admit(t, bo), focus.ErrNoCall)
+
+		require.NoError(t, w.admit(t, w.grantAnaAgain(t)))
+		require.NoError(t, w.HandleSFUEvent(t.Context(), matrixrtc.SFUEvent{ID: "over", Type: matrixrtc.RoomFinished, Room: roomHash, At: clock.Add(time.Second)}))
+		w.present = looksOn // an answer from just before the end
+		w.round(t)
+		require.ErrorIs(t, w.admit(t, bo), focus.ErrNoCall, "the SFU has said that it is over")
+	})
+}
+
 // A clock that is set back does not open calls that are over.
 func TestWhatIsOverBeforeTheClockSteps(t *testing.T) {
 	migrationstest.Each(t, func(t *testing.T, db *dbutil.Database) {

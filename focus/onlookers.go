@@ -19,7 +19,8 @@ const (
 
 // onlookers are those whom an SFU has let in and reports to nobody, since they
 // send and receive nothing yet, and perhaps never will: they see who is in the
-// call all the same. The watch finds them; no row says that they are there.
+// call all the same. The watch finds them; no row says that they are there. As long
+// as it finds any in a room in which nobody else is, the call there goes on.
 type onlookers struct {
 	mu   sync.Mutex
 	seen map[InCall]time.Time
@@ -65,14 +66,14 @@ func (o *onlookers) among(people []InCall, now time.Time) []InCall {
 }
 
 // recheckOnlooker is recheck for who is not reported as joined; the sweep asks
-// whether they are still in the room.
-func (s *Service) recheckOnlooker(ctx context.Context, room matrixrtc.SFURoom, p matrixrtc.Participant) error {
+// whether they are still in the room. It tells whether they have a living grant.
+func (s *Service) recheckOnlooker(ctx context.Context, room matrixrtc.SFURoom, p matrixrtc.Participant) (living bool, err error) {
 	standing, err := s.store.Standing(ctx, room, p.Identity)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if standing.Living() {
 		s.onlookers.add(InCall{RoomID: standing.Slot.RoomID, UserID: standing.UserID}, s.now())
 	}
-	return s.recheckBy(ctx, standing, room, p.Identity, p.JoinedAt, p.Publish)
+	return standing.Living(), s.recheckBy(ctx, standing, room, p.Identity, p.JoinedAt, p.Publish)
 }

@@ -84,7 +84,7 @@ func TestNobodyPassesOverWhoHasLeft(t *testing.T) {
 				}
 			}
 		}
-		steps := plan(t, db, trimLeft, "room 1", "who 1", "PA_1", keptLeft)
+		steps := plan(t, db, trimLeft, "room 1", "who 1", "PA_1", keptLeft, now, now)
 		require.Contains(t, steps, "call_participant_identity_idx", steps)
 		steps = plan(t, db, startCall, "room 1", now, now, "who 1")
 		require.Contains(t, steps, "call_participant_left_idx", "who has left lately is found by when: %s", steps)

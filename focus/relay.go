@@ -113,7 +113,7 @@ func (s *Service) relay(ctx context.Context, r *tokenRequest) (string, error) {
 	if err := limited(s.limits.User(r.vouched)); err != nil {
 		return "", err
 	}
-	leave, ok := s.relays.enter()
+	leave, ok := s.relays.enter(r.vouched, r.slot.RoomID, owners)
 	if !ok {
 		return "", limitError{busyWait}
 	}
@@ -231,39 +231,45 @@ func relayed(status int, content json.RawMessage) (string, error) {
 // relays are the requests to other servers under way, and those of which it is
 // not known yet to whom they go.
 type relays struct {
-	mu    sync.Mutex
-	total int
-	of    map[string]int // by the server that is asked, without zeros
-	under map[relayKey]struct{}
+	mu      sync.Mutex
+	entered map[relayKey]struct{} // by those who may be asked
+	of      map[string]int        // by the server that is asked, without zeros
+	under   map[relayKey]struct{}
 }
 
-// relayKey: of one user one request for a room goes to a server at a time.
+// relayKey: of one user one request for a room is under way to a server at a time.
 type relayKey struct {
 	user   id.UserID
 	room   id.RoomID
 	server string
 }
 
-func newRelays() *relays { return &relays{of: map[string]int{}, under: map[relayKey]struct{}{}} }
+func newRelays() *relays {
+	return &relays{entered: map[relayKey]struct{}{}, of: map[string]int{}, under: map[relayKey]struct{}{}}
+}
 
-// enter admits a relay before our homeserver is asked anything for it, or refuses
-// it. At its end leave is called.
-func (l *relays) enter() (leave func(), ok bool) {
+// enter admits a relay to one of those servers before our homeserver is asked
+// anything for it, or refuses it, also a second one of the same user: while it is
+// waited for whether anybody is there, one user would have the places of all. By
+// the servers, since many addresses may be of one. At its end leave is called.
+func (l *relays) enter(user id.UserID, room id.RoomID, owners []string) (leave func(), ok bool) {
+	key := relayKey{user, room, strings.ToLower(strings.Join(slices.Sorted(slices.Values(owners)), "\n"))}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= maxRelays {
+	if _, twice := l.entered[key]; twice || len(l.entered) >= maxRelays {
 		return nil, false
 	}
-	l.total++
+	l.entered[key] = struct{}{}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.total--
+		delete(l.entered, key)
 	}, true
 }
 
 // begin admits the request of one that has entered to the server that is asked,
-// or refuses it. At its end done is called.
+// which may be one for which the same user has asked in another way, or refuses it.
+// At its end done is called.
 func (l *relays) begin(user id.UserID, room id.RoomID, server string) (done func(), ok bool) {
 	server = strings.ToLower(server)
 	key := relayKey{user, room, server}

@@ -163,6 +163,39 @@ func TestRelaysAreBounded(t *testing.T) {
 	})
 }
 
+// TestOneUserHasNotAllRelays: who asks again and again about one room, for a server
+// of which nobody is there, has one place while that is waited for, whether by the
+// server's name or by any address of it.
+func TestOneUserHasNotAllRelays(t *testing.T) {
+	const address = "wss://sfu.peer0.example"
+	inBubble(t, func(t *testing.T, r *relaying) {
+		r.peer.answer()
+		r.members.in = map[string]bool{}
+		r.members.joins("@ana:own.example", "@bo:own.example", "peer1.example")
+		var answers sync.Map
+		for n := range 24 { // of the 50 that focus.limits.user lets one user ask at once
+			r.waiting.Go(func() {
+				body := strings.Replace(vouchedRequest, "wss://rtc.own.example/prefix", address, 1)
+				if n%2 == 0 {
+					body = strings.Replace(vouchedRequest, "{", `{"server_name":"peer0.example",`, 1)
+				}
+				recorder := httptest.NewRecorder()
+				r.ServeVouched(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body)),
+					matrixrtc.Caller{User: "@ana:own.example"})
+				answers.Store(n, recorder.Code)
+			})
+		}
+		synctest.Wait()
+		require.Equal(t, http.StatusOK, r.ask(t.Context(), "bo", "!roomid:example.com", "peer1.example").Code)
+		r.waiting.Wait()
+		codes := map[int]int{}
+		for _, code := range answers.Range {
+			codes[code.(int)]++
+		}
+		require.Equal(t, map[int]int{http.StatusForbidden: 1, http.StatusTooManyRequests: 23}, codes)
+	}, required, func(o *focus.Options) { o.Owners = owners{address: {"peer0.example"}} })
+}
+
 // TestRelayEnds: after ten seconds, or when the client has gone, and leaves its
 // place to the next.
 func TestRelayEnds(t *testing.T) {

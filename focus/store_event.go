@@ -28,13 +28,14 @@ const (
 		ON CONFLICT (sfu_room, participant_sid) DO UPDATE SET
 			state = 'left', left_at = excluded.left_at, leave_reason = excluded.leave_reason
 		WHERE call_participant.state = 'joined'`
-	// Each attempt to connect leaves a row. One participant's are as many as they
-	// like, and all others have to pass over them.
+	// Each attempt to connect leaves a row, and all others have to pass over one
+	// participant's. Those that a late report may still be of stay; what lies ahead of
+	// them is from before a clock was set back, and goes first.
 	trimLeft = `
-		DELETE FROM call_participant WHERE sfu_room = $1 AND participant_sid IN (
+		DELETE FROM call_participant WHERE sfu_room = $1 AND (left_at < $5 OR left_at > $6) AND participant_sid IN (
 			SELECT p.participant_sid FROM call_participant p
 			WHERE p.sfu_room = $1 AND p.identity = $2 AND p.state = 'left' AND p.participant_sid <> $3
-			ORDER BY p.left_at DESC, p.participant_sid
+			ORDER BY p.left_at > $6, p.left_at DESC, p.participant_sid
 			LIMIT 1000000000 OFFSET $4)`
 	isJoined = `
 		SELECT COUNT(*) > 0 FROM call_participant WHERE sfu_room = $1 AND participant_sid = $2 AND state = 'joined'`
@@ -69,9 +70,16 @@ const (
 // begin another call: longer than all take to come back after a fault.
 const emptyFor = time.Minute
 
-// keptLeft is how many connections of one participant that have ended are kept:
-// enough to tell a report that comes late, and an operator what happened.
-const keptLeft = 10
+const (
+	// keptLeft is how many connections of one participant that have ended are kept
+	// in any case: enough to tell an operator what happened.
+	keptLeft = 10
+	// lateFor is for how long all of them are kept: without the row a report of the
+	// join that comes again, or late, makes a participant who is not there. LiveKit
+	// drops reports that are older than 30 s. The door lets one participant come 60
+	// times at once and then each 2 s, so that there are some 120 rows at most.
+	lateFor = 2 * time.Minute
+)
 
 // RecordEvent stores what the SFU reported, once. It reports whether that is
 // how things are now: it is not for rooms that are not ours, and for a join
@@ -126,7 +134,9 @@ func (s *Store) applyLeft(ctx context.Context, e matrixrtc.SFUEvent) error {
 	if fresh, err := s.changes(ctx, putLeft, e.Room, e.ParticipantSID, e.Identity, e.At.UnixMilli(), e.Reason); err != nil || !fresh {
 		return err
 	}
-	_, err := s.db.Exec(ctx, trimLeft, e.Room, e.Identity, e.ParticipantSID, keptLeft-1)
+	// By the SFU's clock, as the ends are.
+	_, err := s.db.Exec(ctx, trimLeft, e.Room, e.Identity, e.ParticipantSID, keptLeft-1,
+		e.At.Add(-lateFor).UnixMilli(), e.At.Add(lateFor).UnixMilli())
 	return err
 }
 

@@ -121,6 +121,20 @@ func (s *Store) RoomEnsured(ctx context.Context, room matrixrtc.SFURoom, server 
 	return nil
 }
 
+// For as long as the SFU has not closed it, as far as is known. What lies ahead is
+// from before a clock was set back.
+const setLookedOn = `
+	UPDATE call_session SET ensured_at = $2 WHERE sfu_room = $1 AND (ensured_at < $2 OR ensured_at > $3)`
+
+// RoomLookedOn records that the SFU had the room at that time, for people of whom
+// no row says that they are in it. It is nothing new for who has started the call.
+func (s *Store) RoomLookedOn(ctx context.Context, room matrixrtc.SFURoom, at time.Time) error {
+	if _, err := s.db.Exec(ctx, setLookedOn, room, at.UnixMilli(), at.Add(emptyFor).UnixMilli()); err != nil {
+		return fmt.Errorf("store that a room has onlookers: %w", err)
+	}
+	return nil
+}
+
 const (
 	getSFU      = `SELECT sfu, epoch FROM call_session WHERE sfu_room = $1`
 	getSession  = `SELECT sfu, created_at FROM call_session WHERE sfu_room = $1`

@@ -35,7 +35,7 @@ type WatchedParticipant struct {
 const (
 	watchedRooms = `
 		SELECT s.sfu_room, s.sfu, s.room_id, s.slot_id FROM call_session s
-		WHERE s.sfu_room > $1 AND (s.last_granted_at >= $2 OR EXISTS (
+		WHERE s.sfu_room > $1 AND (s.last_granted_at >= $2 OR s.ensured_at >= $2 OR EXISTS (
 			SELECT 1 FROM call_participant p WHERE p.sfu_room = s.sfu_room AND p.state = 'joined'))
 		ORDER BY s.sfu_room LIMIT $3`
 	joinedIn = `
@@ -45,8 +45,9 @@ const (
 		WHERE p.sfu_room = $1 AND p.state = 'joined'`
 )
 
-// Watched lists up to limit rooms in which somebody is, or for which a token
-// was given since then, in the order of their names, after the given one.
+// Watched lists up to limit rooms in which somebody is, for which a token was given,
+// or in which onlookers were found, since then, in the order of their names, after
+// the given one.
 func (s *Store) Watched(ctx context.Context, after matrixrtc.SFURoom, since time.Time, limit int) ([]WatchedRoom, error) {
 	rows, err := s.db.Query(ctx, watchedRooms, after, since.UnixMilli(), limit)
 	rooms, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (WatchedRoom, error) {

@@ -2,6 +2,7 @@ package focus
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -20,8 +21,8 @@ const (
 	// missedFor is how long a participant must be missing, in two answers at
 	// least.
 	missedFor = 5 * time.Second
-	// watchFresh is for how long after a grant a room is asked for, when nobody
-	// is known to be in it.
+	// watchFresh is for how long after a grant, or after onlookers were found in it,
+	// a room is asked for, when no row says that somebody is in it.
 	watchFresh = 5 * time.Minute
 	// watchRooms bounds the rooms of one round; the next goes on from there.
 	watchRooms = 500
@@ -114,9 +115,15 @@ func (s *Service) keepMisses(room WatchedRoom) {
 // compare holds one answer, to a question from after began, against the rows.
 func (s *Service) compare(ctx context.Context, room WatchedRoom, present []matrixrtc.Participant, began time.Time) error {
 	missing := room.Joined
+	noted := len(missing) > 0 // the rows say already that the call goes on
 	for _, p := range present {
 		if !p.Joined {
-			if err := s.recheckOnlooker(ctx, room.Room, p); err != nil {
+			living, err := s.recheckOnlooker(ctx, room.Room, p)
+			if living && !noted {
+				// From before the question: the SFU may close the room after its answer.
+				noted, err = true, errors.Join(err, s.store.RoomLookedOn(ctx, room.Room, began))
+			}
+			if err != nil {
 				return err
 			}
 			continue
