@@ -74,17 +74,6 @@ func (b *batch[Row]) put(ctx context.Context, row Row) error {
 	}
 }
 
-// alone does something else that writes, while no batch does.
-func (b *batch[Row]) alone(ctx context.Context, do func() error) error {
-	select {
-	case b.turn <- struct{}{}:
-		defer func() { <-b.turn }()
-		return do()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // writeSome writes what waits and is waited for, up to a batch. When that fails
 // each row is tried by itself: one that cannot be stored must not take others
 // along.

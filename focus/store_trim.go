@@ -81,15 +81,7 @@ func (s *Store) TrimGrants(ctx context.Context, user id.UserID, now time.Time) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	trim := func() error { return s.trimUser(ctx, user, now) }
-	if s.db.Dialect == dbutil.SQLite {
-		// Beside a batch it would wait for it all the same, and by a connection of
-		// its own, whose writing empties the caches of all others. PostgreSQL locks
-		// rows, and one that somebody holds must not keep all from writing.
-		alone := trim
-		trim = func() error { return s.grants.alone(ctx, alone) }
-	}
-	if err := trim(); err != nil {
+	if err := s.trimUser(ctx, user, now); err != nil {
 		return fmt.Errorf("trim grants: %w", err)
 	}
 	return nil
