@@ -3,13 +3,13 @@ package federation
 import (
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 	"maunium.net/go/mautrix/id"
 
+	"passerelle/bucket"
 	"passerelle/config"
 )
 
@@ -26,7 +26,7 @@ const (
 // who asks. Each method takes one from the bucket and returns zero, or how
 // long to wait.
 type Limits struct {
-	address, server, user *buckets
+	address, server, user *bucket.Buckets[string]
 }
 
 // NewLimits returns the limits of a configuration.
@@ -38,9 +38,9 @@ func NewLimits(c config.Limits) *Limits {
 
 // Reconfigure changes the limits. All start over with full buckets.
 func (l *Limits) Reconfigure(c config.Limits) {
-	l.address.reset(c.Address)
-	l.server.reset(c.Server)
-	l.user.reset(c.User)
+	reset(l.address, c.Address)
+	reset(l.server, c.Server)
+	reset(l.user, c.User)
 }
 
 // Address counts a request from an address; of IPv6, from its /64 network,
@@ -51,28 +51,23 @@ func (l *Limits) Address(address string) time.Duration {
 			address = network.String()
 		}
 	}
-	return l.address.take(address, time.Now())
+	return l.address.Take(address, time.Now())
 }
 
 // Server counts a request that names a server of the policy. However the name
 // is spelled, it is one server.
 func (l *Limits) Server(name string) time.Duration {
-	return l.server.take(strings.ToLower(name), time.Now())
+	return l.server.Take(strings.ToLower(name), time.Now())
 }
 
 // User counts a request of a user.
-func (l *Limits) User(user id.UserID) time.Duration { return l.user.take(string(user), time.Now()) }
+func (l *Limits) User(user id.UserID) time.Duration { return l.user.Take(string(user), time.Now()) }
 
-// buckets are token buckets by key. The one used longest ago is forgotten when
-// there are too many.
-type buckets struct {
-	mu    sync.Mutex
-	each  rate.Limit
-	burst int
-	known *simplelru.LRU[string, *rate.Limiter]
+func newBuckets() *bucket.Buckets[string] { return bucket.New[string](maxBuckets, 0, 0) }
+
+func reset(b *bucket.Buckets[string], perSecond int) {
+	b.Reset(rate.Limit(perSecond), perSecond*burstSeconds)
 }
-
-func newBuckets() *buckets { return &buckets{known: newLRU[*rate.Limiter](maxBuckets)} }
 
 // newLRU remembers as many values by name, and forgets the one used longest ago.
 func newLRU[Value any](size int) *simplelru.LRU[string, Value] {
@@ -81,30 +76,4 @@ func newLRU[Value any](size int) *simplelru.LRU[string, Value] {
 		panic(err) // the size is a constant above 0
 	}
 	return known
-}
-
-func (b *buckets) reset(perSecond int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.each, b.burst = rate.Limit(perSecond), perSecond*burstSeconds
-	b.known.Purge()
-}
-
-func (b *buckets) take(key string, now time.Time) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.burst == 0 {
-		return 0
-	}
-	limiter, ok := b.known.Get(key)
-	if !ok {
-		limiter = rate.NewLimiter(b.each, b.burst)
-		b.known.Add(key, limiter)
-	}
-	reservation := limiter.ReserveN(now, 1)
-	wait := reservation.DelayFrom(now)
-	if wait > 0 {
-		reservation.CancelAt(now)
-	}
-	return wait
 }

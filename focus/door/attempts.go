@@ -4,12 +4,11 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
+	"passerelle/bucket"
 	"passerelle/focus/matrixrtc"
 )
 
@@ -35,35 +34,15 @@ type holder struct {
 
 // attempts are token buckets by participant. Only genuine tokens are counted:
 // no stranger empties somebody's bucket.
-type attempts struct {
-	mu sync.Mutex
-	of *simplelru.LRU[holder, *rate.Limiter]
-}
+type attempts struct{ of *bucket.Buckets[holder] }
 
 func newAttempts() *attempts {
-	of, err := simplelru.NewLRU[holder, *rate.Limiter](maxHolders, nil)
-	if err != nil {
-		panic(err) // the size is a constant above 0
-	}
-	return &attempts{of: of}
+	return &attempts{of: bucket.New[holder](maxHolders, rate.Every(attemptEvery), attemptsAtOnce)}
 }
 
 // take counts an attempt and returns zero, or how long to wait.
 func (a *attempts) take(t matrixrtc.Ticket, now time.Time) time.Duration {
-	h := holder{who{t.Room, t.Identity}, t.Term}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	limiter, ok := a.of.Get(h)
-	if !ok {
-		limiter = rate.NewLimiter(rate.Every(attemptEvery), attemptsAtOnce)
-		a.of.Add(h, limiter)
-	}
-	reservation := limiter.ReserveN(now, 1)
-	wait := reservation.DelayFrom(now)
-	if wait > 0 {
-		reservation.CancelAt(now)
-	}
-	return wait
+	return a.of.Take(holder{who{t.Room, t.Identity}, t.Term}, now)
 }
 
 // tooOften answers who has to wait. It is 503 and not 429, on which clients give
